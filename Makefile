@@ -28,7 +28,7 @@ PYTEST  = $(BIN)/python -m pytest $(if $(JOBS),-n $(JOBS) --dist worksteal)
 .DELETE_ON_ERROR:
 # A line of the theme's authors on the future of their project is no fault of a page.
 docs: export NO_MKDOCS_2_WARNING = 1
-.PHONY: help env video-env docs study test test-long test-kill test-fuzz test-browser test-slurm lint format freeze clean
+.PHONY: help env video-env docs demo study test test-long test-kill test-fuzz test-browser test-slurm lint format freeze clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -57,6 +57,9 @@ $(DOCS)/.installed: .mkdocs/constraints.txt
 	test -x $(DOCS)/bin/python || $(PYTHON) -m venv $(DOCS)
 	$(DOCS)/bin/python -m pip install --disable-pip-version-check $(if $(CI),--quiet --progress-bar off) --requirement $<
 	touch $@
+
+demo: $(STAMP) ## make the environment and a first video, in demo/
+	$(BIN)/hvg demo overwrite=true $(ARGS)
 
 study: $(STAMP) ## make the environment and run the quickstart study
 	$(BIN)/hvg study experiments/quickstart

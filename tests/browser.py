@@ -1,6 +1,8 @@
 """Drives Debian's Chromium over its debugging pipe: JSON messages, each ended by a zero byte, on descriptors 3 and 4."""
 
+import base64
 import fcntl
+import io
 import json
 import os
 import select
@@ -10,17 +12,22 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
 FLAGS = (
     "--headless=new",
+    # What a page draws in 3D is drawn by the processor.
     "--disable-gpu",
+    "--enable-unsafe-swiftshader",
     "--no-first-run",
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
     "--disable-dev-shm-usage",
     "--remote-debugging-pipe",
-    # Nothing has an address: a page that asked for something would not get it.
-    "--host-resolver-rules=MAP * ~NOTFOUND",
+    # Nothing but this machine has an address: a page that asked for something else would not get it.
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 )
 TIMEOUT = 60.0
 
@@ -88,11 +95,17 @@ class Browser:
             raise RuntimeError(f"{method}: {answer['error']['message']}")
         return answer["result"]
 
-    def open(self, path: Path) -> None:
-        """Opens a file and waits until it is loaded."""
+    def open(self, page: Path | str) -> None:
+        """Opens a file, or an address, and waits until it is loaded."""
         self._events.clear()
-        self.send("Page.navigate", url=path.resolve().as_uri())
-        self._until(lambda: "Page.loadEventFired" in self._events, str(path))
+        self.send("Page.navigate", url=page if isinstance(page, str) else page.resolve().as_uri())
+        self._until(lambda: "Page.loadEventFired" in self._events, str(page))
+
+    def screenshot(self) -> np.ndarray:
+        """What is seen of the page, (H, W, 3) uint8."""
+        data = base64.b64decode(self.send("Page.captureScreenshot", format="png")["data"])
+        with Image.open(io.BytesIO(data)) as picture:
+            return np.array(picture.convert("RGB"))
 
     def run(self, script: str) -> Any:
         """The value of an expression in the page, awaited where it is a promise, as after a user's click."""

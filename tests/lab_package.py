@@ -5,7 +5,7 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "docs" / "parts.md", *sorted((ROOT / "docs" / "parts").glob("*.md"))]
+PAGES = [ROOT / "docs" / "parts.md", *sorted((ROOT / "docs" / "parts").glob("*.md")), ROOT / "docs" / "stages.md"]
 TITLED = re.compile(r"^```\w+ title=\"([^\"]+)\"\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 

@@ -12,7 +12,7 @@ WIDTHS, HEADS, TOKEN_WIDTH = (32, 64), (2, 4), 32
 
 def save_pipeline(folder: Path) -> None:
     """Writes the pipeline as ``save_pretrained`` does."""
-    small_svd.save_pipeline(folder, WIDTHS, HEADS, TOKEN_WIDTH)
+    small_svd.small_pipeline(WIDTHS, HEADS, TOKEN_WIDTH).save_pretrained(folder)
 
 
 def overrides(folder: Path, **backbone) -> list[str]:

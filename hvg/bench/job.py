@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from hvg.bench.steps import BareStep
 from hvg.config import build
@@ -133,7 +134,7 @@ class Job:
         step, alive = self.step(), LiveBytes()
         # Its first one makes the optimiser's state.
         step(batch)
-        states = [x for state in step.optimizer.state.values() for x in state.values() if isinstance(x, Tensor)]
+        states = [x for x in tree_leaves(step.optimizer.state_dict()) if isinstance(x, Tensor)]
         for x in (*tensors_of([self.system]), *states):
             alive.follow(x)
         with Watch(alive.watch):

@@ -1,12 +1,13 @@
 """``hvg bench``: what takes how long here, beside what others take, on a GPU, and on any number of them."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from functools import partial
 from pkgutil import resolve_name
 
 from hvg.commands.progress import ProgressLines
-from hvg.commands.words import only_options
-from hvg.config.bench_options import GpuBenchOptions, PeersOptions
+from hvg.commands.words import only_options, options_and_overrides
+from hvg.config.bench_options import GpuBenchOptions, PeersOptions, ScaleOptions
 from hvg.core.digests import settings_digest
 from hvg.core.errors import HvgError, did_you_mean
 from hvg.core.outputs import unfinished
@@ -76,9 +77,27 @@ def gpu(words: list[str]) -> int:
     return int(failed)
 
 
+def scale(words: list[str]) -> int:
+    """``hvg bench scale [overrides] [gpus= batch= tflops= utilisation= ... measure= out= overwrite=]``; 0."""
+    from hvg.config.composition import compose, judge_words
+
+    options, overrides = options_and_overrides(words, ScaleOptions, judge=judge_words)
+    compose(overrides)
+    from hvg.bench.scale.links import Machine
+    from hvg.bench.scale.run import JSON, PAGE, bench_scale, lines
+
+    machine = Machine(**{field.name: getattr(options, field.name) for field in fields(Machine)})
+    asked = {"gpus": options.gpus, "batch": options.batch, "measure": options.measure, "folder": options.out}
+    with unfinished(options.out, _digest("scale", words), options.overwrite), ProgressLines() as progress:
+        record = bench_scale(overrides, machine, **asked, report=partial(progress.update, "bench scale"))
+    print("\n".join(lines(record)))
+    print(f"{options.out / JSON}, and a page to look at: {options.out / PAGE}")
+    return 0
+
+
 def _digest(name: str, words: list[str]) -> str:
     """Of what was asked, so that the same command may write again what an earlier one left unfinished."""
     return settings_digest({"bench": name, "words": [word for word in words if not word.startswith("overwrite=")]})
 
 
-REPORTS: dict[str, Callable[[list[str]], int]] = {"peers": peers, "gpu": gpu}
+REPORTS: dict[str, Callable[[list[str]], int]] = {"peers": peers, "gpu": gpu, "scale": scale}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from hvg.commands.table import COMMANDS, FORMS
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
+    from hvg.config.section import Section
 
 WIDEST = 120
 OVERRIDES = {
@@ -35,18 +35,14 @@ Options with their defaults: `hvg COMMAND --help`."""
 
 def command_help(name: str) -> str:
     """The forms of one command; its flags; its options with types, defaults and meanings; and which overrides it takes."""
-    from hvg.cluster import launch_options
-    from hvg.config import bench_options, command_options, demo_options, refine_options, watch_options
-
     command = COMMANDS[name]
     # A form begins with the command's name, and goes on in lines that are further in.
     forms = re.findall(rf"^  {name}\b.*(?:\n   .*)*", FORMS, re.MULTILINE)
     lines = [*(f"hvg {form.strip()}" for form in forms), ""]
     for names, meaning in {**command.flags, "-h --help": "Print this."}.items():
         lines += [f"  {', '.join(names.split())}", *_wrapped(meaning)]
-    for chosen in command.options:
-        places = (command_options, demo_options, launch_options, refine_options, watch_options, bench_options)
-        lines += ["", *_options(next(getattr(place, chosen) for place in places if hasattr(place, chosen)))]
+    for model in command.models():
+        lines += ["", *_options(model)]
     if command.overrides:
         lines += ["", *textwrap.wrap(OVERRIDES[command.overrides], _width())]
     if command.overrides == "run":
@@ -54,12 +50,14 @@ def command_help(name: str) -> str:
     return "\n".join(lines)
 
 
-def _options(model: type[BaseModel]) -> Iterator[str]:
+def _options(model: type[Section]) -> Iterator[str]:
     """The fields of a model, each as it may be typed; at first those that have to be."""
     from hvg.commands.listing import default_text, type_text
 
     yield (model.__doc__ or "").splitlines()[0].replace("``", "`")
     for name, setting in sorted(model.model_fields.items(), key=lambda field: not field[1].is_required()):
+        if name in model.refused:
+            continue
         required = setting.is_required()
         value, kind = "" if required else default_text(setting), type_text(setting.annotation)
         yield f"  {name}={value}  ({kind}{', required' if required else ''})"

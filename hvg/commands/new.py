@@ -6,13 +6,14 @@ import importlib.util
 import keyword
 import re
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from hvg.commands.words import take_options
 from hvg.config.command_options import NewPartOptions
-from hvg.config.groups import all_options
+from hvg.config.groups import config_loader, options_of
 from hvg.config.overrides import parse_override
 from hvg.config.parsing import read_yaml
 from hvg.core.errors import HvgError, did_you_mean
@@ -70,7 +71,8 @@ def new_part(name: str, options: NewPartOptions) -> list[str]:
 def name_problem(kind: str, name: str) -> str:
     """Why a part of this kind cannot have this name, in words that go on after a colon; "" where it can."""
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name) or len(name) > LONGEST:
-        plain = re.sub(r"\W+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)).lower().strip("_0123456789")[:LONGEST]
+        parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)
+        plain = re.sub(r"\W+", "_", parted).lower().strip("_").lstrip("_0123456789")[:LONGEST]
         near = f", as {plain}" if plain != name and re.fullmatch(r"[a-z][a-z0-9_]*", plain) else ""
         return f"it has to be a name of a Python module in small letters, at most {LONGEST}{near}"
     if not isinstance(read_yaml(name), str) or not isinstance(parse_override(f"word={name}").value(), str):
@@ -78,7 +80,7 @@ def name_problem(kind: str, name: str) -> str:
     if name in registry.names(kind):
         return f"one is called so, of {registry.origin(kind, name)}"
     group = _group(kind)
-    if name in all_options().get(group, ()):
+    if name in options_of(config_loader(), group):
         return f"{group}={name} means something else already"
     package = _package(kind, name)
     if name == "conf" or importlib.util.find_spec(package) is not None:
@@ -104,7 +106,9 @@ def _name_of(words: list[str]) -> str:
     unknown = [word for word in words if "=" in word]
     if unknown:
         key = unknown[0].partition("=")[0]
-        raise HvgError(f"unknown option '{key}'. {did_you_mean(key, NewPartOptions.model_fields)}")
+        raise HvgError(
+            f"unknown option '{key}'. {did_you_mean(key, NewPartOptions.model_fields)}", then="hvg new --help"
+        )
     if words[:1] != ["part"] or len(words) != 2:
         raise HvgError(f"expected one name, as in `{FORM}`, got '{' '.join(words)}'")
     return words[1]
@@ -126,14 +130,7 @@ def _write_into(folder: Path, files: Mapping[str, str]) -> None:
 
 def _rendered(layout: str, kind: str, name: str) -> str:
     """A file of the package. layout: of all kinds; it holds what the template of the kind, which extends it, fills in."""
-    environment = Environment(
-        loader=PackageLoader("hvg.commands", "part_templates"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    template, group = environment.get_template(f"kinds/{kind}.j2"), _group(kind)
+    template, group = _environment().get_template(f"kinds/{kind}.j2"), _group(kind)
     given = {
         "kind": kind,
         "name": name,
@@ -151,6 +148,17 @@ def _rendered(layout: str, kind: str, name: str) -> str:
     cls = own if _taken(part).isdisjoint({own, f"{own}Config", f"{own}Steps"}) else f"{own}Part"
     text = template.render(given, layout=layout, cls=cls)
     return f"{text.rstrip()}\n"
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("hvg.commands", "part_templates"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
 
 
 def _taken(source: str) -> set[str]:

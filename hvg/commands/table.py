@@ -4,7 +4,11 @@ does the work is imported.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from importlib import import_module
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from hvg.config.section import Section
 
 Flags = frozenset[str]
 # Forms of every command, and what they do.
@@ -20,6 +24,11 @@ FORMS = """\
                                   judge a configuration and forecast its cost on each GPU; exit code 1 if it does not fit
   show [overrides] [index= split= frame= out=]
                                   a contact sheet of a clip: images, every signal, joints drawn over the person
+  view [overrides] [index= split= frame= port= out=]
+                                  a clip in 3D, in the browser: body, ellipsoids, skeleton, cameras and what they saw
+  view motion=MOTION.npz [camera= start= views= ...] [checkpoint=PATH] [overrides]
+                                  what `hvg sample` would be asked; cameras are moved by hand, and saved for it
+  view sample=FOLDER              a folder that `hvg sample` wrote
   prepare [overrides] [jobs=]     render the dataset and its signals to shards; pose=a,b or pose=all for several poses
   prepare latents [overrides] [jobs=]
                                   and store what the codec and other frozen networks make of the training clips
@@ -68,6 +77,12 @@ FORMS = """\
   new part NAME kind=conditioner [out=]
                                   a package for a part of your own: its file, settings, word and test, as a working example
   bench [NAME ...]                what takes how long here
+  bench peers [rows= threads= precision= recorded= out= ...]
+                                  beside what a user would take instead: ratios in one process, JSON, and a table for a page
+  bench gpu [minutes= size= out= ...]
+                                  training, sampling and memory at full size on one GPU, in minutes: JSON and a page
+  bench scale [overrides] [gpus= batch= tflops= between= measure= out= ...]
+                                  time, memory and bytes as they grow with views, frames, pixels, weights and GPUs, to 4,096
 """
 
 
@@ -76,10 +91,9 @@ class Command:
     """A word after ``hvg``; its forms are those of ``FORMS`` that begin with it.
 
     run: where its function is, as ``module:function``. It takes the other words, and the flags that were given where the
-    command has some; it returns the exit code. options: names of their classes in ``hvg.config.command_options``,
-    ``hvg.config.demo_options``, ``hvg.config.refine_options``, ``hvg.config.watch_options`` and ``hvg.cluster.launch_options``.
-    flags: the names of each -> what it does. overrides: of what. interrupted: what is true after Ctrl-C, where the command did
-    not say it itself.
+    command has some; it returns the exit code. options: their classes, as ``module:Class``, of modules of ``hvg.config``, or by
+    name alone those in its ``command_options``. flags: the names of each -> what it does. overrides: of what. interrupted: what
+    is true after Ctrl-C, where the command did not say it itself.
     """
 
     run: str
@@ -87,6 +101,15 @@ class Command:
     flags: Mapping[str, str] = field(default_factory=dict)
     overrides: Literal["run", "sampling"] | None = None
     interrupted: str = "the same command starts anew"
+
+    def models(self) -> "list[type[Section]]":
+        """The classes of the options."""
+        found = []
+        for option in self.options:
+            module, _, name = option.rpartition(":")
+            module = module or "command_options"
+            found.append(getattr(import_module(module if "." in module else f"hvg.config.{module}"), name))
+        return found
 
 
 CONTINUES = "resume=auto continues what it has saved; a sweep goes on with the same command"
@@ -97,13 +120,14 @@ PRINT = {"--print": "Print the file that `wandb sweep` takes."}
 COMMANDS: dict[str, Command] = {
     "demo": Command(
         "hvg.commands.demo:run",
-        ("DemoOptions", "DemoFilesOptions"),
+        ("demo_options:DemoOptions", "demo_options:DemoFilesOptions"),
         overrides="sampling",
         interrupted="nothing has changed; the same command can be typed again",
     ),
     "list": Command("hvg.commands.listing:run", (), VERBOSE, "run"),
     "check": Command("hvg.commands.check:check_command", ("CheckOptions",), overrides="run"),
     "show": Command("hvg.commands.show:run", ("ShowOptions",), overrides="run"),
+    "view": Command("hvg.commands.view:run", ("view_options:ViewOptions",), overrides="run"),
     "prepare": Command(
         "hvg.commands.prepare:run",
         ("PrepareOptions", "PrepareCheckOptions"),
@@ -112,15 +136,24 @@ COMMANDS: dict[str, Command] = {
     ),
     "train": Command(
         "hvg.commands.train:run",
-        ("DryRunOptions", "LaunchOptions", "SweepOptions"),
+        ("DryRunOptions", "hvg.cluster.launch_options:LaunchOptions", "hvg.cluster.launch_options:SweepOptions"),
         MULTIRUN | DRY_RUN,
         "run",
         CONTINUES,
     ),
     "launch": Command(
-        "hvg.commands.train:launch", ("LaunchOptions", "SweepOptions"), MULTIRUN | DRY_RUN, "run", CONTINUES
+        "hvg.commands.train:launch",
+        ("hvg.cluster.launch_options:LaunchOptions", "hvg.cluster.launch_options:SweepOptions"),
+        MULTIRUN | DRY_RUN,
+        "run",
+        CONTINUES,
     ),
-    "sweep": Command("hvg.commands.sweep:run", ("SweepReportOptions", "SweepOptions"), PRINT | MULTIRUN, "run"),
+    "sweep": Command(
+        "hvg.commands.sweep:run",
+        ("hvg.cluster.launch_options:SweepReportOptions", "hvg.cluster.launch_options:SweepOptions"),
+        PRINT | MULTIRUN,
+        "run",
+    ),
     "evaluate": Command("hvg.commands.evaluate:run", ("EvaluateOptions", "FolderOptions"), overrides="sampling"),
     "sample": Command(
         "hvg.commands.sample:run",
@@ -130,7 +163,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "refine": Command(
         "hvg.commands.refine:run",
-        ("RefineOptions",),
+        ("refine_options:RefineOptions",),
         overrides="sampling",
         interrupted="nothing has changed; the same command can be typed again",
     ),
@@ -138,10 +171,25 @@ COMMANDS: dict[str, Command] = {
     "convert": Command("hvg.commands.convert:run", ("ConvertOptions",)),
     "motion": Command("hvg.commands.motion:run", ("MotionOptions",)),
     "photo": Command("hvg.commands.photo:run", ("PhotoOptions",)),
-    "study": Command("hvg.commands.study:run", ("StudyOptions",), DRY_RUN, "run", "the same command continues it"),
+    "study": Command(
+        "hvg.commands.study:run",
+        ("hvg.cluster.launch_options:StudyOptions",),
+        DRY_RUN,
+        "run",
+        "the same command continues it",
+    ),
     "compare": Command("hvg.commands.compare:run", ("CompareOptions",)),
-    "watch": Command("hvg.commands.watch:run", ("WatchOptions",)),
+    "watch": Command("hvg.commands.watch:run", ("watch_options:WatchOptions",)),
     "weights": Command("hvg.commands.weights:run", ("WeightsOptions",)),
     "new": Command("hvg.commands.new:run", ("NewPartOptions",)),
-    "bench": Command("hvg.commands.bench:run"),
+    "bench": Command(
+        "hvg.commands.bench:run",
+        (
+            "bench_options:PeersOptions",
+            "bench_options:GpuBenchOptions",
+            "bench_options:ScaleOptions",
+        ),
+        overrides="run",
+        interrupted="what was measured by then is in its folder, and the same command starts anew",
+    ),
 }

@@ -20,6 +20,7 @@ from hvg.core.bounds import (
 )
 from hvg.core.names import GroupPattern, OneOrSeveral
 from hvg.core.provenance import usable_cores
+from hvg.parts.registry import KINDS
 
 # Pictures that a command may score besides a prediction.
 AnchorChoice = Literal["none", "truth", "all"]
@@ -260,7 +261,7 @@ class PhotoOptions(Section):
 class NewPartOptions(Section):
     """Options of ``hvg new part NAME``."""
 
-    kind: str = Field(description="Kind of the part, one of those that `hvg list` begins its lines with.")
+    kind: str = Field(description=f"Kind of the part: {', '.join(KINDS)}.")
     out: Path | None = Field(default=None, description="New or empty folder of the package; null: hvg-KIND-NAME, here.")
 
 

@@ -56,8 +56,11 @@ def _logger_problem(logger: LoggerConfig) -> Problem | None:
     if logger.name == "tensorboard" and not importlib.util.find_spec("tensorboard"):
         return Problem("logger", "tensorboard is not installed here; choose another, or install it.", TENSORBOARD)
     if logger.name == "wandb" and not logger.offline and not _logged_in_to_wandb():
-        message = "wandb is not logged in here; log in, set WANDB_API_KEY, or give logger.offline=true."
-        return Problem("logger", message, "wandb login")
+        return Problem(
+            "logger",
+            "wandb is not logged in here; log in, set WANDB_API_KEY, or give logger.offline=true.",
+            "wandb login",
+        )
     return None
 
 

@@ -1,6 +1,7 @@
 """Options of ``hvg refine``: those of ``hvg sample``, most of which may be left out; views, frames and size are the video's."""
 
 from pathlib import Path
+from typing import ClassVar
 
 from pydantic import Field, model_validator
 
@@ -11,6 +12,8 @@ from hvg.core.names import OneOrSeveral
 
 class RefineOptions(SampleOptions):
     """Options of ``hvg refine``, besides overrides of how it is sampled."""
+
+    refused: ClassVar[tuple[str, ...]] = ("views", "frames", "image_size", "real_time", "known")
 
     checkpoint: Path = Field(
         description="The video model that refines: a checkpoint, or a run folder for its newest one."
@@ -39,9 +42,7 @@ class RefineOptions(SampleOptions):
 
     @model_validator(mode="after")
     def _is_of_the_video(self) -> "RefineOptions":
-        said = [
-            f"{key}=" for key in ("views", "frames", "image_size", "real_time", "known") if key in self.model_fields_set
-        ]
+        said = [f"{key}=" for key in self.refused if key in self.model_fields_set]
         if said:
             raise ValueError(f"{' '.join(said)} cannot be given; the video has its own")
         return self

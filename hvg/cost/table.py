@@ -97,10 +97,14 @@ def host_line(forecast: Forecast, config: RunConfig) -> list[str]:
 
 
 def sampling_line(config: RunConfig) -> list[str]:
-    """Line on how often the network looks at a test clip, the largest there is; none where nothing says how large clips are."""
+    """Line on how often the network looks at a test clip, the largest there is; none where nothing says how large clips are, or
+    where nothing is denoised.
+    """
     from hvg.cost.passes import sampling_passes
     from hvg.model.trained_windows import clip_grids
 
+    if "sampler" not in config.parts:
+        return []
     views, frames = max(clip_grids(config, "test"), key=lambda grid: grid[0] * grid[1], default=(0, 0))
     if not views:
         return []

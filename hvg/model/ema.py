@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hvg.parts.optimizer import Group, Optimizer
+from hvg.core.errors import HvgError
+from hvg.parts.optimizer import TAKEN, Group, Optimizer
 
 # Its name beside an optimiser's moments.
 AVERAGE = "average"
@@ -21,6 +22,12 @@ class Averaging(torch.optim.Optimizer):
     """
 
     def __init__(self, part: Optimizer, groups: list[Group], learning_rate: float, decay: float) -> None:
+        """Raises: HvgError where the part keeps something under a name that is taken."""
+        taken = [name for name in part.moments if name in TAKEN]
+        if taken:
+            raise HvgError(
+                f"{type(part).__name__}.moments names '{taken[0]}', a section that checkpoints have; call it otherwise"
+            )
         self._part, self._inner = part, part.make(groups, learning_rate)
         # Of the very same groups, and the same state.
         super().__init__(self._inner.param_groups, self._inner.defaults)

@@ -13,6 +13,8 @@ from hvg.parts.part import ConfigT, Part, PartConfig
 
 # Weights of one learning rate, as torch's optimisers take them: ``params``, and ``lr`` where it is not the training's.
 Group = dict[str, Any]
+# Sections that checkpoints have besides.
+TAKEN = ("weights", "average", "state")
 
 
 class Optimizer(Part[ConfigT]):
@@ -23,7 +25,7 @@ class Optimizer(Part[ConfigT]):
 
     moments: names of what it keeps of every weight, in the weight's shape. A checkpoint holds each as a section of its own, whole
     float32 tensors by the names of weights, in whatever form they are kept: so another strategy, and another optimiser that
-    keeps the same, can go on with them.
+    keeps the same, can go on with them. None is called as one of ``TAKEN``.
     whole_weights: whether it has to see every weight in its own shape; strategies that cut them up are refused then.
     """
 

@@ -61,7 +61,7 @@ def as_sampled(options: DemoOptions) -> SampleOptions:
 
 def as_words(options: SampleOptions, overrides: Sequence[str]) -> str:
     """The command of ``hvg sample`` that asks for the same."""
-    told = options.model_dump(mode="json", exclude_unset=True)
-    told["reference"] = told["reference"][0] if len(told["reference"]) == 1 else told["reference"]
+    told = dict.fromkeys(("checkpoint", "reference")) | options.model_dump(mode="json", exclude_unset=True)
+    told["reference"] = told["reference"][0] if len(options.reference) == 1 else told["reference"]
     words = [f"{name}={x if isinstance(x, str) else json.dumps(x, separators=(',', ':'))}" for name, x in told.items()]
     return shlex.join(["hvg", "sample", *words, *overrides])

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from hvg.config.build import build_part
 from hvg.config.command_options import ExportOptions
@@ -55,14 +56,13 @@ def export(options: ExportOptions, change: Callable[[RunConfig], RunConfig] = la
     yield f"open it with hvg.pipeline.HumanVideoPipeline.from_pretrained('{options.out}'), or as checkpoint={options.out}"
 
 
-def keep_as(system: HumanVideoSystem, dtype: torch.dtype) -> None:
-    """Makes every weight one of ``dtype``. Raises: HvgError for a number that this type does not hold."""
+def keep_as(system: nn.Module, dtype: torch.dtype) -> None:
+    """Makes every weight of a system one of ``dtype``. Raises: HvgError for a number that this type does not hold."""
     for name, weight in system.named_parameters():
         kept = weight.detach().to(dtype)
         if not kept.isfinite().all():
-            raise HvgError(
-                f"dtype={str(dtype).removeprefix('torch.')} does not hold the numbers of {name}; leave it out"
-            )
+            word = str(dtype).removeprefix("torch.")
+            raise HvgError(f"dtype={word} does not hold the numbers of {name}; leave it out")
         weight.data = kept
 
 

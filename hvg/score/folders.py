@@ -24,6 +24,7 @@ from hvg.config.overrides import root_key
 from hvg.config.settings import RunConfig
 from hvg.core import outputs
 from hvg.core.errors import ConfigError, DataError, HvgError, Problem, did_you_mean
+from hvg.core.next_commands import HELP
 from hvg.core.ranks import joined_ranks
 from hvg.media.folder_clips import FolderClip, MaskLook, find_clips, known_views, same_names
 from hvg.media.folder_video import Room, Video, survey, time_note
@@ -90,7 +91,9 @@ def _config(overrides: Sequence[str]) -> RunConfig:
     wrong = [root for word in overrides if (root := root_key(word)) not in SCORING_KEYS]
     if wrong:
         known = [*FolderOptions.model_fields, *SCORING_KEYS]
-        raise ConfigError([Problem(name, f"unknown option. {did_you_mean(name, known)}".strip()) for name in wrong])
+        raise ConfigError(
+            [Problem(name, f"unknown option. {did_you_mean(name, known)}".strip(), HELP) for name in wrong]
+        )
     return compose(overrides)
 
 

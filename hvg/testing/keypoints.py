@@ -20,7 +20,9 @@ def check_keypoints(
     Raises: AssertionError that says which promise is broken. NotAvailable where it needs what is not there.
     """
     if frames is None:
-        frames = torch.cat([clip.truth.flatten(0, 1) for clip in tiny_scored_clips()])
+        people = torch.cat([clip.truth.flatten(0, 1) for clip in tiny_scored_clips()])
+        # They stand in different places.
+        frames = torch.stack([x.roll((n % 3, n % 4), dims=(-2, -1)) for n, x in enumerate(people)])
     regressor = make(cls, config, context)
     check_names(regressor)
     check_places(regressor, frames)

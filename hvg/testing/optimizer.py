@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hvg.core.random_keys import generator
 from hvg.model.ema import Averaging
-from hvg.parts.optimizer import Optimizer
+from hvg.parts.optimizer import TAKEN, Optimizer
 from hvg.testing.building import make, require
 
 # Sizes of weights: of a few numbers, and of more than an optimiser that rounds in blocks keeps exactly, no multiple of one.
@@ -25,6 +25,7 @@ def check_optimizer(cls: type[Optimizer], config: Any) -> None:
     part = make(cls, config)
     missing = part.missing()
     require(missing is None, f"it cannot be tried here: {missing}")
+    check_names(part)
     check_fall(part)
     check_same_again(part)
     check_groups(part)
@@ -33,6 +34,12 @@ def check_optimizer(cls: type[Optimizer], config: Any) -> None:
     check_bytes(part)
     if not part.whole_weights:
         check_pieces(part)
+
+
+def check_names(part: Optimizer) -> None:
+    """What it keeps has names of its own."""
+    taken = [name for name in part.moments if name in TAKEN]
+    require(not taken, f"moments names {', '.join(taken)}, sections that checkpoints have anyway")
 
 
 def check_fall(part: Optimizer) -> None:

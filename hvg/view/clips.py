@@ -25,6 +25,6 @@ def clip_scene(clip: ClipBatch, title: str, rate: float) -> Scene:
         people = [] if clip.body is None else [figure("person", clip.body)]
     count = clip.grid[1]
     pictures = [None] * count if clip.frames is None else [small_pictures(x) for x in frames_to_uint8(clip.frames[0])]
-    notes = [f"clip {clip.clip_id[0]}", *filter(None, clip.caption or ())]
+    notes = [f"clip {clip.clip_id[0]}", *(f"caption: {text}" for text in clip.caption or () if text)]
     path = (clip.cameras[0], [f"view {v}" for v in range(count)])
     return make_scene(title, people, path, pictures, rate, notes)

@@ -23,14 +23,19 @@ Report = Callable[[str, int, int], None]
 
 
 def sample_scene(options: ViewOptions, folder: Path, report: Report) -> Scene:
-    """What ``hvg sample`` or ``hvg refine`` wrote into a folder. options: words of a motion, and a checkpoint, count for more than
-    what the folder says.
+    """What ``hvg sample`` or ``hvg refine`` wrote into a folder.
+
+    options: words of a motion, and a checkpoint, count for more than what the folder says.
 
     Raises: DataError for a folder that is none, HvgError for words that cannot be used.
     """
     record = _record(folder / RECORD)
     path = read_cameras(folder / "cameras.json")
     frames = record["frames"]
+    if path.num_frames not in (None, frames):
+        raise DataError(
+            f"{folder}: its cameras move for {path.num_frames} frames, its record says {frames}; expected as many"
+        )
     cameras = path.cameras.expand(path.cameras.shape[0], frames)
     pictures = []
     for view in range(len(path.names)):

@@ -26,6 +26,8 @@ Colour = tuple[int, int, int]
 PLAIN, TRUE, FITTED = (178, 188, 204), (255, 51, 51), (26, 140, 255)
 # How many metres in front of their cameras people are looked for where none are known.
 AHEAD = 3.0
+# Height of the lowest point of somebody who stands on the floor, at most, metres.
+NEAR_FLOOR = 0.2
 # Share of the distance from cameras to people that a picture is before its camera, and between how many metres.
 PICTURE_SHARE, PICTURE_NEAREST, PICTURE_FARTHEST = 0.13, 0.08, 1.0
 
@@ -34,8 +36,8 @@ PICTURE_SHARE, PICTURE_NEAREST, PICTURE_FARTHEST = 0.13, 0.08, 1.0
 class Figure:
     """A person over time, T frames.
 
-    joints: (T, J, 3). bones: ellipsoids (T, 24) around them, each from ``ends`` (T, 24, 2, 3), the two joints of the bone; None of
-    a body without those joints. vertices: (T, P, 3) of the body's mesh, faces: (F, 3); None where there is none. Of one in
+    joints: (T, J, 3). bones: ellipsoids (T, 24) around them, and ends: (T, 24, 2, 3), the two joints of each; None of a body that
+    lacks some of these. vertices: (T, P, 3) of the body's mesh, faces: (F, 3); None where there is none. Of one in
     the colour ``PLAIN`` those of ellipsoids and bones say which part they are, else all of it is in its colour.
     """
 
@@ -83,7 +85,8 @@ class Scene:
     """People and cameras over T frames.
 
     cameras: (V, T), with their names. seen: the cameras (V, T) that took ``pictures``: of each view (T, H, W, 3) uint8, of any
-    size, None where it took none. title, notes: what is said of it. target: (3), what the cameras look at. rate: frames per second.
+    size, None where it took none. title, notes: what is said of it. target: (3), what the cameras look at.
+    floor: height of it, metres. rate: frames per second.
     """
 
     title: str
@@ -93,6 +96,7 @@ class Scene:
     pictures: tuple[np.ndarray | None, ...]
     seen: Cameras
     target: Tensor
+    floor: float
     rate: float
     notes: tuple[str, ...] = ()
 
@@ -123,9 +127,17 @@ def make_scene(
         pictures=tuple(pictures),
         seen=cameras,
         target=target,
+        floor=_floor(figures),
         rate=rate,
         notes=tuple(notes),
     )
+
+
+def _floor(figures: Sequence[Figure]) -> float:
+    """Height of the floor: 0 of our worlds, where feet are near it; else where people are lowest."""
+    points = [person.joints if person.vertices is None else person.vertices for person in figures]
+    lowest = min((float(x[..., 1].min()) for x in points), default=0.0)
+    return 0.0 if abs(lowest) < NEAR_FLOOR else lowest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,7 +247,7 @@ def _cameras(scene: Scene, frame: int, distance: float) -> Iterator[ShownCamera]
 
 
 def picture_corners(cameras: Cameras, distance: float) -> Tensor:
-    """Corners (V, 4, 3) in the world of the pictures of cameras (V) at a depth of ``distance`` metres, clockwise from top left."""
+    """Corners (V, 4, 3) of the pictures of cameras (V) in the world, ``distance`` metres before them, clockwise from top left."""
     height, width = cameras.image_size
     pixels = cameras.intrinsics.new_tensor([[0, 0, 1], [width, 0, 1], [width, height, 1], [0, height, 1]])
     rays = distance * pixels @ torch.linalg.inv(cameras.intrinsics).mT

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from hvg.core.errors import HvgError
 from hvg.model.ema import Averaging
 from hvg.parts import registry
 from hvg.parts.optimizer import AdamW, Optimizer
@@ -82,3 +83,17 @@ def test_broken_promises_are_named():
         check_optimizer(Shapely, Shapely.Config())
     Shapely.whole_weights = True
     check_optimizer(Shapely, Shapely.Config())
+
+
+class Averaged(Forgetful):
+    """Calls a moment as checkpoints call the weights' average."""
+
+    moments = ("exp_avg", "average")
+
+
+def test_a_name_that_checkpoints_have_is_refused_in_a_line():
+    part = Averaged(Averaged.Config())
+    with pytest.raises(AssertionError, match="moments names average"):
+        check_optimizer(Averaged, Averaged.Config())
+    with pytest.raises(HvgError, match=r"^Averaged.moments names 'average', .*; call it otherwise$"):
+        Averaging(part, [{"params": [torch.nn.Parameter(torch.zeros(3))]}], 0.1, decay=0.9)

@@ -217,7 +217,10 @@ def test_other_weights_than_those_that_were_trained_are_not_continued(words, ful
     said = refused(train, compose(config))
     assert "adapter: was full, now lora" in said
     said = refused(train, compose([*config, "resume_changes=[adapter]"]))
-    assert "other weights were trained than adapter=lora trains; start a new run with checkpoint=" in said
+    assert (
+        "other weights were trained than adapter=lora trains; start a new run of it; next: `hvg train checkpoint="
+        in said
+    )
     larger = [*words, *LORA, "adapter.rank=3", f"resume={saved(words, 'lora', 2)}", "resume_changes=[adapter.rank]"]
     said = refused(train, compose([*larger, "name=larger"]))
     assert "does not fit the model" in said and "has shape" in said

@@ -359,9 +359,12 @@ def test_ctrl_c_while_denoising_says_that_the_command_starts_anew(run, motion, p
 # A command that writes, with everything but where.
 WRITERS = {
     "sample": ["sample", "checkpoint=none.ckpt", "reference=none.png", "motion=none.npz", "out={}"],
+    "demo": ["demo", "out={}"],
+    "demo make": ["demo", "make={}", "checkpoint=none.ckpt"],
     "evaluate": ["evaluate", "checkpoint=none.ckpt", "out={}"],
     "export": ["export", "checkpoint=none.ckpt", "out={}"],
     "show": ["show", "out={}"],
+    "view": ["view", "out={}"],
     "convert": ["convert", "body=none.pkl", "out={}.npz"],
     "motion": ["motion", "video=none.mp4", "out={}.npz"],
     "photo": ["photo", "none.png", "out={}.png"],
@@ -389,7 +392,7 @@ def test_an_output_is_tried_before_any_work(tiny, tmp_path, monkeypatch, capsys,
         "proc": ("/proc/out", "cannot be written"),
     }[place]
     words = [word.format(out) for word in WRITERS[command]]
-    if command in ("show", "prepare", "train", "launch", "sweep"):
+    if command in ("show", "view", "prepare", "train", "launch", "sweep"):
         words += tiny
     assert cli.run(words) == 1
     said = capsys.readouterr().err

@@ -18,7 +18,7 @@ from untrained_checkpoints import write_untrained
 
 from hvg.config.command_options import ExportOptions, SampleOptions
 from hvg.config.composition import compose
-from hvg.core.checkpoint import Checkpoint, latest_checkpoint
+from hvg.core.checkpoint import Checkpoint
 from hvg.core.errors import CheckpointError, HvgError
 from hvg.core.files import system_reason
 from hvg.data.prepare import prepare
@@ -27,7 +27,7 @@ from hvg.geometry.motion_files import load_motion
 from hvg.model.load import load_exported, load_system
 from hvg.pipeline import HumanVideoModel, HumanVideoPipeline
 from hvg.sample.camera_paths import around
-from hvg.sample.export import export
+from hvg.sample.export import export, keep_as
 from hvg.sample.generate import open_request
 from hvg.train.run import run_folder, train
 
@@ -48,10 +48,10 @@ def inputs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(tiny, cache, tmp_path_factory):
-    """A checkpoint after two steps, whose averaged and raw weights differ."""
-    output = tmp_path_factory.mktemp("runs")
-    train(compose([*tiny, cache, f"output={output}", "name=run"]))
-    return latest_checkpoint(output / "run/checkpoints")
+    """A checkpoint whose averaged and raw weights differ."""
+    path = tmp_path_factory.mktemp("runs") / "run/checkpoints/step-0000002.ckpt"
+    write_untrained(compose([*tiny, cache, "name=run"]), path, 0.02, averaged=True)
+    return path
 
 
 def test_an_export_that_fails_leaves_nothing(trained, tmp_path):
@@ -218,6 +218,24 @@ def test_the_chosen_weights_are_exported(trained, tmp_path, weights):
     assert all(torch.equal(got[name], x) for name, x in expected.state_dict().items())
     raw = Checkpoint(trained).section("weights")
     assert all(torch.equal(got[name], x) for name, x in raw.items()) == (weights == "raw")
+
+
+def test_half_precision_takes_half_the_space_and_opens_as_single(trained, exported, tmp_path):
+    list(export(ExportOptions(checkpoint=trained, out=tmp_path / "half", dtype="float16")))
+    sizes = [
+        sum(path.stat().st_size for path in folder.rglob("*.safetensors")) for folder in (tmp_path / "half", exported)
+    ]
+    assert sizes[0] < 0.51 * sizes[1]
+    whole, half = (load_exported(folder)[0].state_dict() for folder in (exported, tmp_path / "half"))
+    assert all(torch.equal(half[name], x.half().float()) for name, x in whole.items())
+    assert not all(torch.equal(half[name], x) for name, x in whole.items())
+
+
+def test_numbers_that_half_precision_does_not_hold_are_refused():
+    layer = torch.nn.Linear(1, 1)
+    layer.bias.data.fill_(1e5)
+    with pytest.raises(HvgError, match="dtype=float16 does not hold the numbers of bias; leave it out"):
+        keep_as(layer, torch.float16)
 
 
 def test_the_command_and_its_errors(hvg, trained, exported, tmp_path):

@@ -5,12 +5,12 @@ import os
 import shutil
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
 import torch
 from footage import read_video
+from laid_out import lay_out
 from motion_files import save_motion
 
 from hvg.cli import run
@@ -19,19 +19,15 @@ from hvg.core.checkpoint import Checkpoint, checkpoint_path
 from hvg.geometry.motion import Motion
 from hvg.media.images import write_png
 from hvg.parts import registry
-from hvg.parts.context import Context
 from hvg.testing import (
     build,
     check_adapter,
     check_conditioner,
-    check_dataset,
     check_encoder,
     check_optimizer,
     check_refiner,
-    check_sampler,
     check_signal,
     check_text_encoder,
-    check_view_attention,
     tiny_batch,
     tiny_context,
 )
@@ -62,15 +58,7 @@ def installed(tmp_path_factory):
     """Both packages, laid out as pip would, for the tests of this file."""
     site = tmp_path_factory.mktemp("site-packages")
     for source in SOURCES:
-        project = tomllib.loads((source / "pyproject.toml").read_text())["project"]
-        package = project["name"].replace("-", "_")
-        shutil.copytree(source / package, site / package)
-        about = site / f"{package}-{project['version']}.dist-info"
-        about.mkdir()
-        (about / "METADATA").write_text("".join(f"{key.title()}: {project[key]}\n" for key in ("name", "version")))
-        groups = project["entry-points"].items()
-        entries = [line for group, names in groups for line in (f"[{group}]", *map(" = ".join, names.items()))]
-        (about / "entry_points.txt").write_text("\n".join(entries))
+        lay_out(source, site)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(site)
         registry._plugins.cache_clear()
@@ -92,28 +80,13 @@ def hvg(capsys, tmp_path, monkeypatch):
     return command
 
 
-# --- a lab's own tests ------------------------------------------------------------------------------------------------
-
-
-def test_opposite():
-    part = registry.load("view_attention", "opposite")
-    check_view_attention(part, part.Config())
-
-
-def test_pairs():
-    part = registry.load("sampler", "pairs")
-    check_sampler(part, part.Config(together=2))
+# --- a lab's own tests: of the parts that pages do not show (tests/unit/test_part_pages.py) ----------------------------
 
 
 def test_mean_colours():
     part = registry.load("refiner", "mean_colours")
     check_refiner(part, part.Config(weight=0.5))
     assert compose(["refiner=mean_colours", "refiner.weight=0.5"]).refiner.resolved()["weight"] == 0.5
-
-
-def test_caption_words():
-    part = registry.load("conditioner", "caption_words")
-    check_conditioner(part, part.Config(), tiny_context())
 
 
 @pytest.mark.parametrize("middle", ["world", "cameras"])
@@ -140,11 +113,6 @@ def test_momentum():
 def test_letters():
     part = registry.load("text_encoder", "letters")
     check_text_encoder(part, part.Config(), tiny_context())
-
-
-def test_balls():
-    part = registry.load("dataset", "balls")
-    check_dataset(part, part.Config(), Context())
 
 
 # --- what they are for ------------------------------------------------------------------------------------------------

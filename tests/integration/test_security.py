@@ -211,6 +211,10 @@ MOTIONS = {
     "pickle": (pickle.dumps(Bomb()), "is a pickle, a program that hvg never runs"),
     "pickle inside": (archive(**{"poses.npy": pickle.dumps(Bomb())}), "magic string"),
     "arithmetic for a shape": (archive(**{"poses.npy": npy("'<f8'", "(10**0, 1)")}), "poses"),
+    "a body of a program": (
+        archive(**{"joints.npy": npy("'<f4'", "(1, 22, 3)", bytes(264)), "bone_radii.npy": pickle.dumps(Bomb())}),
+        "magic string",
+    ),
     "claims 10 TB": (archive(**{"poses.npy": npy("'<f8'", "(1250000000000, 1)", bytes(8))}), "claims 10000000000000"),
     "negative": (archive(**{"poses.npy": npy("'<f8'", "(-1, 66)", bytes(8))}), "claims"),
     "overflow": (archive(**{"poses.npy": npy("'<f8'", "(0, 99999999999999999999999)")}), "poses"),

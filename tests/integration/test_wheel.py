@@ -17,6 +17,7 @@ from hvg.core import shipped
 from hvg.core.sources import source_digest
 from hvg.data.cache import cache_folder
 from hvg.model.load import load_exported, load_system
+from hvg.sample import demo
 
 pytestmark = pytest.mark.long
 
@@ -73,7 +74,11 @@ def wheel(tree, tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def commands(wheel, tmp_path_factory) -> Path:
     """The commands of a fresh environment that has the wheel; of the tests' own environment it has the other packages."""
-    home = tmp_path_factory.mktemp("environment")
+    return environment(tmp_path_factory.mktemp("environment"), wheel)
+
+
+def environment(home: Path, wheel: Path) -> Path:
+    """Makes one in an empty folder; returns where its commands are."""
     run(sys.executable, "-m", "venv", "--without-pip", home, cwd=home)
     python = home / "bin" / "python"
     run(*PIP, "--python", python, "install", *OFFLINE, wheel, cwd=home)
@@ -104,6 +109,7 @@ def test_a_wheel_has_one_top_level_name_and_all_that_a_study_needs(wheel):
     assert zipfile.ZipFile(wheel).read(f"{info}/top_level.txt").split() == [b"hvg"]
     code = [path for room in ("hvg", "components") for path in (ROOT / room).rglob("*.py")]
     data = [*(ROOT / "conf").rglob("*.yaml"), *(ROOT / "hvg").glob("*.yaml"), *(ROOT / "components").rglob("*.txt")]
+    data += (ROOT / "hvg").rglob("*.j2")
     studies = [path for name in ("study.yaml", "README.md") for path in (ROOT / "experiments").glob(f"*/{name}")]
     assert len(code) > 100 and len(data) > 50 and len(studies) >= 8
     expected = {path.relative_to(ROOT).as_posix() for path in [*code, *data, *studies]}
@@ -111,8 +117,10 @@ def test_a_wheel_has_one_top_level_name_and_all_that_a_study_needs(wheel):
     assert expected <= set(names)
     # Neither what runs wrote nor the figures of the studies.
     assert not [name for name in names if {"runs", "outputs", "results", "__pycache__"} & set(name.split("/"))]
-    others = {Path(name).suffix for name in set(names) - expected if name.startswith("hvg/")}
-    assert others <= {".md", ".yaml", ".html", ".css", ".js", ".sbatch", ".txt"}
+    brought = {path.relative_to(ROOT).as_posix() for path in demo.FOLDER.rglob("*") if path.is_file()}
+    assert len(brought) >= 6 and brought <= set(names)
+    others = {Path(name).suffix for name in set(names) - expected - brought if name.startswith("hvg/")}
+    assert others <= {".md", ".yaml", ".html", ".css", ".js", ".sbatch", ".txt", ".j2"}
     assert "hvg/media/pose_detector/constraints.txt" in names
 
 
@@ -133,6 +141,15 @@ def test_every_part_is_loaded_from_the_wheel(commands, site, tree, tmp_path):
     shutil.rmtree(tree / "hvg" / "runs")
     program = "from hvg.core import provenance; print(provenance.source_digest())"
     assert run(sys.executable, "-c", program, cwd=tree).stdout.strip() == found["source"]
+
+
+def test_the_demo_runs_outside_the_tree(commands, site, tmp_path):
+    """With the model and the person that the wheel brings."""
+    before = files_below(site)
+    told = run(commands / "hvg", "demo", "views=2", "frames=2", "steps=1", cwd=tmp_path).stdout
+    assert f"checkpoint={site / 'hvg' / 'sample' / 'demo_files' / 'model'} " in told
+    assert {"view-00.mp4", "view-01.mp4", "grid.webp"} <= {path.name for path in (tmp_path / "demo").iterdir()}
+    assert [path.name for path in tmp_path.iterdir()] == ["demo"] and files_below(site) == before
 
 
 def test_commands_and_the_shipped_study_run_outside_the_tree(commands, site, tiny, tmp_path):
@@ -160,3 +177,20 @@ def test_commands_and_the_shipped_study_run_outside_the_tree(commands, site, tin
     run(commands / "hvg", "export", f"checkpoint={trained}", "out=exported", cwd=tmp_path)
     assert not [name for name, content in files_below(tmp_path / "exported").items() if b"hvg.components" in content]
     assert load_exported(tmp_path / "exported")[1].backbone == config.backbone
+
+
+@pytest.mark.parametrize("kind", ["conditioner", "sampler", "metric"])
+def test_a_part_of_ones_own_is_written_installed_and_tested(kind, wheel, tmp_path):
+    """In an environment of its own, by the words that `hvg new part` says to type next."""
+    (tmp_path / "environment").mkdir()
+    commands, place = environment(tmp_path / "environment", wheel), tmp_path / "lab"
+    place.mkdir()
+    said = run(commands / "hvg", "new", "part", "of_the_lab", f"kind={kind}", cwd=place).stdout
+    install, check, test = (line.split() for line in said.splitlines() if line.startswith("  "))
+    assert install[:2] == ["pip", "install"] and check[:2] == ["hvg", "check"] and test[0] == "pytest"
+    offline = (*OFFLINE, "--no-build-isolation")
+    run(*PIP, "--python", commands / "python", "install", *offline, *install[2:], cwd=place)
+    listed = run(commands / "hvg", "list", kind, cwd=place).stdout
+    assert f"hvg-{kind}-of-the-lab" in listed
+    assert "of_the_lab" in run(commands / "hvg", *check[1:], cwd=place).stdout
+    assert "2 passed" in run(commands / "python", "-m", *test, cwd=place).stdout

@@ -1,4 +1,4 @@
-"""Figures in a README are from a commit that is there, and those of a study are what its kept results give."""
+"""Figures on a page are from a commit that is there, and those of a study are what its kept results give."""
 
 import re
 import subprocess
@@ -14,7 +14,8 @@ from hvg.study.study_file import load_study
 ROOT = Path(__file__).resolve().parents[2]
 NAMED = re.compile(r"\bcommit\s+`([0-9a-f]{7,40})(?:\+changes)?`")
 STUDIES = sorted(path.parent for path in ROOT.glob("experiments/*/study.yaml"))
-READMES = [ROOT / "README.md", *(study / "README.md" for study in STUDIES)]
+READMES = [ROOT / "docs" / "first_steps.md", *(study / "README.md" for study in STUDIES)]
+PAGES = sorted((ROOT / "docs").glob("*.md"))
 DECISIONS = sorted(ROOT.glob("docs/decisions/*.md"))
 
 
@@ -32,8 +33,8 @@ def named_commits(path: Path) -> set[str]:
     return set(NAMED.findall(path.read_text(encoding="utf-8")))
 
 
-@pytest.mark.parametrize("path", READMES, ids=lambda path: path.parent.name)
-def test_a_readme_with_figures_names_the_commit_that_they_are_from(path):
+@pytest.mark.parametrize("path", READMES, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_a_page_with_figures_names_the_commit_that_they_are_from(path):
     assert named_commits(path)
 
 
@@ -44,7 +45,7 @@ def test_the_commits_that_figures_are_from_are_in_the_history():
     known = git("rev-list", "HEAD").stdout.split()
     missing = {
         f"{path.relative_to(ROOT)}: {commit}"
-        for path in [*READMES, *DECISIONS]
+        for path in {*READMES, *PAGES, *DECISIONS}
         for commit in named_commits(path)
         if not any(full.startswith(commit) for full in known)
     }

@@ -45,6 +45,7 @@ FENCES = {
     "peft": ("components/adapters",),
     "bitsandbytes": ("components/optimizers",),
     "deepspeed": ("hvg/train/zero.py",),
+    "viser": ("hvg/view",),
     "hydra": ("hvg/config", "hvg/sweep/space.py"),
     "omegaconf": ("hvg/config",),
     "optuna": ("hvg/sweep",),

@@ -21,6 +21,7 @@ ROOMS = (
     "cost",
     "score",
     "sample",
+    "view",
     "cluster",
     "report",
     "study",

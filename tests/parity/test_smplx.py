@@ -274,8 +274,8 @@ def test_a_pickle_and_a_folder_without_a_model_end_a_command_in_one_line(tiny, t
     pickled.parent.mkdir()
     pickled.write_bytes(b"cos\nsystem\n(S'touch ran'\ntR.")
     for path, message in (
-        (pickled, "is a pickle, which hvg never runs; make plain arrays of it with `hvg convert body="),
-        (pickled.parent, "holds no SMPL_NEUTRAL.npz and no smpl/SMPL_NEUTRAL.npz; make plain arrays of it"),
+        (pickled, "is a pickle, which hvg never runs; make plain arrays of it; next: `hvg convert body="),
+        (pickled.parent, "holds no SMPL_NEUTRAL.npz and no smpl/SMPL_NEUTRAL.npz; next: `hvg convert body="),
         (tmp_path / "nowhere", "there is no such file"),
     ):
         words = ["show", *tiny, "body=smpl", f"body.path={path}", f"out={tmp_path / 'sheet.png'}"]

@@ -183,7 +183,7 @@ def test_a_checkpoint_of_something_else_is_refused_in_a_line(tiny, tmp_path):
     runs = {
         "nowhere": "no such checkpoint",
         "another": "trained the reconstructor 'copied', not 'dimmed'",
-        "video": "trained no reconstructor; give a run of `hvg train system=avatar`",
+        "video": "trained no reconstructor; give a run that did; next: `hvg train system=avatar`",
         "smpl": "its reconstructor was trained with body=smpl, this run has body=anny",
         "less": "does not fit the model: missing gain.weight",
     }

@@ -1,19 +1,18 @@
 """What ``hvg`` and ``hvg COMMAND --help`` say, and how a command ends that is typed wrong or that nobody reads."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from hvg import __version__, cli
-from hvg.cluster import launch_options
-from hvg.config import bench_options, command_options, refine_options, watch_options
 from hvg.config.composition import compose
 
-# Where classes of options stand.
-OPTIONS = (command_options, launch_options, refine_options, watch_options, bench_options)
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def said(capsys, *words: str) -> str:
@@ -36,10 +35,11 @@ def test_help_of_a_command_is_its_forms_flags_options_and_overrides(capsys, comm
     assert len(forms) == said(capsys).count(f"\n  {command} ") and all(form.split()[1] == command for form in forms)
     for names in cli.COMMANDS[command].flags:
         assert f"\n  {', '.join(names.split())}\n" in text
-    for name in cli.COMMANDS[command].options:
-        model = next(getattr(place, name) for place in OPTIONS if hasattr(place, name))
+    for model in cli.COMMANDS[command].models():
         for key, setting in model.model_fields.items():
-            assert f"\n  {key}=" in text and setting.description and setting.description.split()[0] in text
+            shown = f"\n  {key}=" in text
+            assert setting.description and shown == (key not in model.refused)
+            assert not shown or setting.description.split()[0] in text
     run = compose()
     choices = {f"{key}={run.resolved()[key]['name']}" for key in ("sampler", "solver", "renderer")}
     assert (choices <= set(text.split())) == (cli.COMMANDS[command].overrides == "run")
@@ -51,8 +51,9 @@ def test_a_command_is_where_the_table_says(command):
 
 
 def test_every_class_of_options_is_in_the_help_of_a_command():
-    classes = {name for module in OPTIONS for name in vars(module) if name.endswith("Options")}
-    assert classes == {name for command in cli.COMMANDS.values() for name in command.options}
+    files = [*ROOT.glob("hvg/config/*_options.py"), ROOT / "hvg/cluster/launch_options.py"]
+    classes = {name for path in files for name in re.findall(r"^class (\w+Options)\b", path.read_text(), re.MULTILINE)}
+    assert classes == {model.__name__ for command in cli.COMMANDS.values() for model in command.models()}
 
 
 @pytest.mark.parametrize(
@@ -82,9 +83,15 @@ def test_help_imports_neither_torch_nor_what_does_the_work():
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["study", "here", "--dry-rn"], "hvg study: there is no flag '--dry-rn' here. Did you mean '--dry-run'?"),
-        (["list", "--verbos"], "hvg list: there is no flag '--verbos' here. Did you mean '--verbose'?"),
-        (["check", "-x"], "hvg check: there is no flag '-x' here. Known: --help."),
+        (
+            ["study", "here", "--dry-rn"],
+            "hvg study: there is no flag '--dry-rn' here. Did you mean '--dry-run'? Next: `hvg study --help`",
+        ),
+        (
+            ["list", "--verbos"],
+            "hvg list: there is no flag '--verbos' here. Did you mean '--verbose'? Next: `hvg list --help`",
+        ),
+        (["check", "-x"], "hvg check: there is no flag '-x' here. Known: --help. Next: `hvg check --help`"),
     ],
 )
 def test_a_wrong_flag_is_a_line(capsys, words, line):

@@ -1,12 +1,17 @@
 """``hvg new part``: of every kind a package that keeps its kind's promises as it is written, and names that cannot be used."""
 
 import importlib.util
+import json
+import re
 import subprocess
 import sys
-import tomllib
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from laid_out import lay_out
 from test_plugin import opened
 
 from hvg import plugin, testing
@@ -14,33 +19,51 @@ from hvg.cli import run
 from hvg.commands import new
 from hvg.parts import registry
 
-TEMPLATES = Path(new.__file__).parent / "part_templates" / "kinds"
 NAME = "of_the_lab"
+# Of these the promises take seconds; tests/integration/test_new_parts.py asks for them, too.
+SLOW = {"adapter", "body", "dataset", "fit", "reconstructor", "system"}
+
+
+@dataclass(frozen=True)
+class Written:
+    """A package: its kind and folder, and what the command said."""
+
+    kind: str
+    folder: Path
+    said: str
+
+    def text(self, path: str) -> str:
+        return (self.folder / path).read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory) -> dict[str, Written]:
+    """One of every kind, before any is installed."""
+    place, found = tmp_path_factory.mktemp("packages"), {}
+    for kind in registry.KINDS:
+        with redirect_stdout(StringIO()) as said:
+            assert run(["new", "part", NAME, f"kind={kind}", f"out={place / kind}"]) == 0
+        found[kind] = Written(kind, place / kind, said.getvalue())
+    return found
 
 
 @pytest.fixture(scope="module", params=sorted(registry.KINDS))
-def written(request, tmp_path_factory) -> tuple[str, Path]:
-    """A kind, and the folder of its package."""
-    folder = tmp_path_factory.mktemp(request.param) / "package"
-    assert run(["new", "part", NAME, f"kind={request.param}", f"out={folder}"]) == 0
-    return request.param, folder
+def written(request, packages) -> Written:
+    return packages[request.param]
 
 
-@pytest.fixture
-def installed(written, monkeypatch) -> tuple[str, Path]:
-    """The same where Python finds it, with what pip would write of it."""
-    kind, folder = written
-    project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    about = folder / f"{new._package(kind, NAME)}-{project['version']}.dist-info"
-    about.mkdir(exist_ok=True)
-    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
-    groups = project["entry-points"].items()
-    entries = [line for group, names in groups for line in (f"[{group}]", *map(" = ".join, names.items()))]
-    (about / "entry_points.txt").write_text("\n".join(entries))
-    monkeypatch.syspath_prepend(folder)
+@pytest.fixture(scope="module")
+def installed(written, tmp_path_factory) -> Written:
+    """One where Python finds it."""
+    site = tmp_path_factory.mktemp("site")
+    lay_out(written.folder, site)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(site)
+        registry._plugins.cache_clear()
+        yield written
     registry._plugins.cache_clear()
-    yield kind, folder
-    registry._plugins.cache_clear()
+    for name in [name for name in sys.modules if NAME in name]:
+        del sys.modules[name]
 
 
 def own_test(folder: Path):
@@ -51,34 +74,127 @@ def own_test(folder: Path):
     return module
 
 
-def test_every_kind_has_a_template_and_a_check():
-    assert {path.stem for path in TEMPLATES.glob("*.j2")} == {*registry.KINDS}
+def refused(capsys, *words: str) -> str:
+    assert run(["new", *words]) == 1
+    said = capsys.readouterr().err.removesuffix("\n")
+    assert "\n" not in said
+    return said
+
+
+# --- what is written --------------------------------------------------------------------------------------------------
+
+
+def test_every_kind_has_a_template_a_check_and_its_interface_behind_the_door():
+    templates = Path(new.__file__).parent / "part_templates" / "kinds"
+    assert {path.stem for path in templates.glob("*.j2")} == {*registry.KINDS}
     assert {f"check_{kind}" for kind in registry.KINDS} <= {*testing.__all__}
+    assert {place.rpartition(".")[2] for _, place in registry.KINDS.values()} <= {*plugin.__all__}
 
 
-def test_it_keeps_its_promises(installed):
-    kind, folder = installed
-    own_test(folder).test_promises()
-    part = registry.load(kind, NAME)
+def test_a_part_is_loaded_and_documented_and_keeps_its_promises(installed):
+    part = registry.load(installed.kind, NAME)
     assert part.made_for == plugin.VERSION and part.__doc__
     assert all(field.description for field in part.Config.model_fields.values())
+    if installed.kind not in SLOW:
+        own_test(installed.folder).test_promises()
 
 
-def test_it_imports_nothing_but_the_doors(written):
-    kind, folder = written
-    part, test = (folder / path for path in (f"{new._package(kind, NAME)}/{NAME}.py", f"tests/test_{NAME}.py"))
-    assert opened(part.read_text(encoding="utf-8")) == {"hvg.plugin"}
-    assert opened(test.read_text(encoding="utf-8")) == {"hvg.cli", "hvg.testing"}
+def test_it_imports_nothing_but_the_doors_and_nothing_of_a_template_is_left(written):
+    part, test = f"hvg_{written.kind}_{NAME}/{NAME}.py", f"tests/test_{NAME}.py"
+    assert opened(written.text(part)) == {"hvg.plugin"}
+    assert opened(written.text(test)) == {"hvg.cli", "hvg.testing"}
+    files = [path for path in written.folder.rglob("*.*") if path.is_file()]
+    assert len(files) == 6
+    assert not [path for path in files if re.search(r"{{|{%|%}|}}", path.read_text(encoding="utf-8"))]
 
 
-def test_its_code_is_in_order(written):
-    _, folder = written
-    ruff = [sys.executable, "-m", "ruff"]
-    for words in (
-        ["check", "--select", "E,F,I,UP,B,SIM,RUF", "--ignore", "RUF001,RUF002,RUF003,RUF012"],
-        ["format", "--check"],
-    ):
-        done = subprocess.run(
-            [*ruff, words[0], "--isolated", "--line-length", "120", *words[1:]], cwd=folder, capture_output=True
-        )
-        assert done.returncode == 0, done.stdout.decode()
+def test_what_is_typed_next_is_what_its_readme_and_its_test_say(written):
+    (typed,) = re.findall(r"^  (hvg check .*)$", written.said, re.MULTILINE)
+    assert typed in written.text("README.md").splitlines()
+    words = ", ".join(f'"{word}"' for word in typed.split()[1:])
+    assert f"run([{words}]) == 0" in written.text(f"tests/test_{NAME}.py")
+    assert any(word.endswith(f"={NAME}") for word in typed.split())
+
+
+def test_code_of_every_kind_is_in_order(packages):
+    rules = ["--isolated", "--no-cache", "--line-length", "120"]
+    own = f"src={json.dumps([str(written.folder) for written in packages.values()])}"
+    chosen = ["--select", "E,F,I,UP,B,SIM,RUF", "--ignore", "RUF001,RUF002,RUF003,RUF012", "--config", own]
+    place = packages["sampler"].folder.parent
+    for words in (["check", *rules, *chosen], ["format", "--check", *rules]):
+        done = subprocess.run([sys.executable, "-m", "ruff", *words], cwd=place, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_one_that_is_called_as_something_that_it_imports_gets_another_class(tmp_path):
+    for kind, name in (("sampler", "window"), ("metric", "frame_metric"), ("conditioner", "pose_guided")):
+        files = new.package_files(kind, name)
+        own = "".join(word.capitalize() for word in name.split("_"))
+        assert f"class {own}Part(" in files[f"hvg_{kind}_{name}/{name}.py"]
+        assert f"import {own}Part\n" in files[f"tests/test_{name}.py"]
+        assert f"{name}:{own}Part" in files["pyproject.toml"]
+    assert "class Pairs(" in new.package_files("sampler", "pairs")["hvg_sampler_pairs/pairs.py"]
+
+
+# --- what cannot be written -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "told"),
+    [
+        ("sampler", "Pairs", "a name of a Python module in small letters, at most 60, as pairs"),
+        ("sampler", "myPairs-2", "as my_pairs_2"),
+        ("sampler", "2pairs", "as pairs"),
+        ("sampler", "lambda", "a name of a Python module"),
+        ("sampler", "../pairs", "as pairs"),
+        ("sampler", "p" * 61, "at most 60"),
+        ("sampler", "true", "it is no word"),
+        ("sampler", "nan", "it is no word"),
+        ("sampler", "single", "one is called so, of built-in"),
+        ("encoder", "skeleton", "pose=skeleton means something else already"),
+        ("metric", "basic", "protocol=basic means something else already"),
+        ("sampler", "conf", "a module conf is there already"),
+    ],
+)
+def test_a_name_that_cannot_be_used_is_refused_in_a_line(kind, name, told, capsys, tmp_path):
+    said = refused(capsys, "part", name, f"kind={kind}", f"out={tmp_path / 'new'}")
+    assert said.startswith(f"hvg new: '{name}' cannot be the name of a new {kind}: ") and told in said
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_name_of_an_installed_part_is_refused_with_its_package(installed, capsys, tmp_path):
+    said = refused(capsys, "part", NAME, f"kind={installed.kind}", f"out={tmp_path / 'new'}")
+    assert said.endswith(f"one is called so, of hvg-{installed.kind.replace('_', '-')}-of-the-lab")
+
+
+def test_a_folder_that_holds_something_is_left_alone(capsys, tmp_path, monkeypatch):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    for place in (tmp_path / "full", tmp_path / "file"):
+        said = refused(capsys, "part", NAME, "kind=sampler", f"out={place}")
+        assert said == f"hvg new: out={place} is there already, and is no empty folder; give another out="
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["mine.txt"]
+    said = refused(capsys, "part", NAME, "kind=sampler", f"out={tmp_path / 'file' / 'new'}")
+    assert "is a file, where a folder belongs" in said
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    assert run(["new", "part", NAME, "kind=sampler", "out=."]) == 0
+    assert {path.name for path in Path().iterdir()} == {"pyproject.toml", "README.md", "tests", f"hvg_sampler_{NAME}"}
+    monkeypatch.chdir(tmp_path)
+    assert run(["new", "part", NAME, "kind=sampler"]) == 0
+    assert Path("hvg-sampler-of-the-lab/pyproject.toml").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["part", NAME, "kind=smapler"], "kind=smapler: no part is of that kind. Did you mean 'sampler'?"),
+        (["part", NAME, "kind=logger"], "kind=logger: no part is of that kind."),
+        (["part", "kind=sampler"], "expected one name, as in `hvg new part NAME kind=conditioner`, got 'part'"),
+        (["pat", NAME, "kind=sampler"], "got 'pat of_the_lab'"),
+        (["part", NAME, "kind=sampler", "uot=x"], "unknown option 'uot'. Did you mean 'out'?"),
+    ],
+)
+def test_wrong_words_are_a_line(words, told, capsys):
+    assert told in refused(capsys, *words)

@@ -372,11 +372,11 @@ def test_nothing_measured_leaves_a_whole_record(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, "no such file; `hvg evaluate` writes one"),
+        (None, "no such file, which an evaluation writes; next: `hvg evaluate checkpoint=RUN`"),
         ("", "cannot be read"),
         ('{"format": "hvg-evaluation-2", "cl', "cannot be read"),
-        ("[]", "not the results of `hvg evaluate`"),
-        ('{"format": "hvg-evaluation-1"}', "not the results of `hvg evaluate` (format hvg-evaluation-2)"),
+        ("[]", "not the results of an evaluation"),
+        ('{"format": "hvg-evaluation-1"}', "not the results of an evaluation (format hvg-evaluation-2)"),
         (
             '{"format": "hvg-evaluation-2", "clips": []}',
             "damaged, it lacks scored, protocol, seeds, values, provenance",

@@ -103,6 +103,8 @@ LONG = "x" * 300
         ("train", "output=file"),
         ("prepare", "data.cache=file"),
         ("show", f"out={LONG}/sheet.png"),
+        ("view", f"out={LONG}/cameras.json"),
+        ("view", f"sample={LONG}"),
         ("sweep", "report", LONG),
     ],
 )

@@ -12,7 +12,7 @@ from test_waits import DEVICE, Waits
 from torch.utils.flop_counter import FlopCounterMode
 
 from components.metrics.ssim import gaussian_11, similarity
-from hvg.commands.check import notes, summary
+from hvg.commands.check import check_command, notes, summary
 from hvg.config.changes import changes
 from hvg.config.composition import compose, parse_resolved, recompose
 from hvg.config.settings import SINGLE_PARTS, SLOTS
@@ -163,6 +163,13 @@ def test_the_cost_of_an_avatar_is_its_weights(tiny):
         with pytest.raises(HvgError, match="system=avatar") as refusal:
             action()
         assert "\n" not in str(refusal.value)
+
+
+def test_the_check_of_an_avatar_counts_no_passes_of_a_denoiser(tiny, capsys):
+    own = [word for word in tiny if not word.startswith("backbone.")]
+    assert check_command([*own, *AVATAR]) == 0
+    said = capsys.readouterr().out
+    assert "memory of each of 1 GPU(s)" in said and "passes of the network" not in said
 
 
 def test_a_radiance_field_says_its_flops_at_most(tiny):

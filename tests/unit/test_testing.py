@@ -19,11 +19,13 @@ from components.conditioners.reference_latent import ReferenceLatent
 from components.guidance.linear import LinearGuidance
 from components.metrics.psnr import PSNR
 from components.predictions.v import VPrediction
+from components.renderers.warp import Warp
 from components.samplers.temporal import TemporalWindows
 from components.solvers.ddim import DDIMSolver
 from components.solvers.heun import HeunSolver
 from components.view_attention.aligned_2d import Aligned2dViewAttention
 from components.view_attention.neighbours import NeighboursViewAttention
+from hvg.parts.metric import KeypointRegressor
 from hvg.parts.model import Conditioner
 from hvg.parts.part import PartConfig
 from hvg.parts.plan import Sampler
@@ -33,8 +35,10 @@ from hvg.testing import (
     check_codec,
     check_conditioner,
     check_guidance,
+    check_keypoints,
     check_metric,
     check_prediction,
+    check_renderer,
     check_sampler,
     check_solver,
     check_view_attention,
@@ -44,6 +48,7 @@ from hvg.testing import (
 )
 from hvg.testing.backbone import check_reuse
 from hvg.testing.elsewhere import is_elsewhere
+from hvg.values.cameras import pixel_rays
 from hvg.values.conditioning import Conditioning, ConditioningSpec
 from hvg.values.latent_time import padded_frames
 
@@ -68,11 +73,6 @@ def plugin(text: str):
     module = importlib.util.module_from_spec(spec)
     exec(compile(text, str(PLUGIN), "exec"), vars(module))
     return module
-
-
-def test_the_plugin_keeps_every_promise():
-    part = plugin(PLUGIN.read_text(encoding="utf-8")).HeadDisc
-    check_conditioner(part, part.Config(), tiny_context())
 
 
 def test_a_grid_on_the_cpu_is_seen_without_a_gpu():
@@ -290,6 +290,72 @@ class KeepsPictures(PSNR):
         return {**super().measure(clip), "pictures": np.asarray(clip.prediction)}
 
 
+class WorldNormals(Warp):
+    """Normals in the world's axes."""
+
+    def render(self, vertices, faces, cameras):
+        image = super().render(vertices, faces, cameras)
+        rotation = cameras.world_to_camera[:, None, :3, :3]
+        return replace(image, normal=image.normal @ rotation)
+
+
+class Corners(Warp):
+    """Looks through the corners of pixels."""
+
+    def render(self, vertices, faces, cameras):
+        return super().render(vertices, faces, cameras.cropped(-0.5, -0.5, cameras.image_size))
+
+
+class FirstPose(Warp):
+    """Shows the first pose to every camera."""
+
+    def render(self, vertices, faces, cameras):
+        return super().render(vertices[:1], faces, cameras)
+
+
+class AlongTheRay(Warp):
+    """Depth is the distance from the camera."""
+
+    def render(self, vertices, faces, cameras):
+        image = super().render(vertices, faces, cameras)
+        return replace(image, depth=image.depth * pixel_rays(cameras).norm(dim=-1))
+
+
+class Middle(KeypointRegressor):
+    """The middle of what is dark."""
+
+    Config = PartConfig
+    names, root, definition = ("middle",), ("middle",), "middle/v1"
+
+    def locate(self, frames):
+        dark = (frames.float().mean(dim=1) < 128).float()
+        y, x = torch.meshgrid(*(torch.arange(side) + 0.5 for side in dark.shape[1:]), indexing="ij")
+        places = [(dark * axis).sum(dim=(1, 2)) / dark.sum(dim=(1, 2)) for axis in (x, y)]
+        return torch.stack(places, dim=-1)[:, None], torch.ones(len(frames), 1)
+
+
+class Rootless(Middle):
+    """Its root is no point of its own."""
+
+    root = ("pelvis",)
+
+
+class OfAllPictures(Middle):
+    """Takes pictures to show one person who stands still."""
+
+    def locate(self, frames):
+        places, sure = super().locate(frames)
+        return places.mean(dim=0, keepdim=True).expand_as(places), sure
+
+
+class Percent(Middle):
+    """Confidence in percent."""
+
+    def locate(self, frames):
+        places, sure = super().locate(frames)
+        return places, 100 * sure
+
+
 class NoPlaces(SvdUNet):
     """Does not tell frames apart."""
 
@@ -407,6 +473,13 @@ FAULTS = [
     (check_metric, Reversed, {}, "lower is better, but the truth scores"),
     (check_metric, Remembers, {}, "depends on what was measured before"),
     (check_metric, KeepsPictures, {}, "'pictures' keeps pictures"),
+    (check_renderer, WorldNormals, {}, "normals differ"),
+    (check_renderer, Corners, {}, "pixels beside the pixel's centre|depth is off|show a box"),
+    (check_renderer, FirstPose, {}, "show a box"),
+    (check_renderer, AlongTheRay, {}, "depth is off"),
+    (check_keypoints, Rootless, {}, "root or joints tell of .*pelvis"),
+    (check_keypoints, OfAllPictures, {}, "depend on the pictures beside it"),
+    (check_keypoints, Percent, {}, "confidence leaves"),
     (check_backbone, NoPlaces, TINY, "frame_index has no effect"),
     (check_backbone, MixesViews, TINY, "see each other"),
     (check_reuse, KeepsNothing, TINY, "keeps nothing of its deep half"),

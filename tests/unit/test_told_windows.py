@@ -7,17 +7,20 @@ import torch
 
 from hvg.config.composition import compose
 from hvg.core.random_keys import generator
+from hvg.model import told_windows
 from hvg.model.load import build_system
 from hvg.model.planned_steps import frames_by_shrink
-from hvg.model.told_windows import TOGETHER, ToldWindows
+from hvg.model.told_windows import ToldWindows
 from hvg.parts import registry
 from hvg.testing import tiny_batch
 from hvg.values.conditioning import Conditioning
 from hvg.values.grid import Window
 
-VIEWS, FRAMES, STEPS = 4, 12, 2
-# Each cell is in two to four windows.
-WINDOWS = {"frames": 6, "frame_overlap": 2, "temporal_views": 2, "views": 3, "view_overlap": 1, "view_frames": 2}
+VIEWS, FRAMES = 3, 8
+# Pictures that are encoded together: those of four moments.
+TOGETHER = 12
+# A cell is in two windows and more.
+WINDOWS = {"frames": 4, "frame_overlap": 1, "temporal_views": 1, "views": 2, "view_overlap": 1, "view_frames": 2}
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-4}
 
 
@@ -29,6 +32,11 @@ def model(tiny, *words):
             weight.add_(0.05 * torch.randn(weight.shape, generator=generator("weights", number)))
     built.sampler = plan("progressive", **WINDOWS)
     return built
+
+
+@pytest.fixture(autouse=True)
+def two_blocks(monkeypatch):
+    monkeypatch.setattr(told_windows, "TOGETHER", TOGETHER)
 
 
 @pytest.fixture(scope="module")
@@ -61,12 +69,12 @@ def encoded(system, run):
     return made, sum(counts)
 
 
-def latents(system, batch=None, **words):
-    return system.sample_latents(request() if batch is None else batch, num_steps=STEPS, **words)[0]
+def latents(system, batch=None, steps=1):
+    return system.sample_latents(request() if batch is None else batch, num_steps=steps)[0]
 
 
 def windows_of(system):
-    return [w for step in range(STEPS) for w in system.sampler.windows(step, STEPS, VIEWS, FRAMES)]
+    return system.sampler.windows(0, 1, VIEWS, FRAMES)
 
 
 # --- what was and what is ---
@@ -101,14 +109,14 @@ def test_where_one_window_holds_a_small_clip_no_bit_changes(system, monkeypatch)
 def test_a_picture_is_encoded_once_and_not_for_each_window(system, monkeypatch):
     assert encoded(system, lambda: latents(system))[1] == VIEWS * FRAMES
     asked_for_every_window(system, monkeypatch)
-    held = sum(w.weights.numel() for w in windows_of(system)) / STEPS
+    held = sum(w.weights.numel() for w in windows_of(system))
     assert encoded(system, lambda: latents(system))[1] == held > 2 * VIEWS * FRAMES
 
 
 def test_a_window_takes_its_cells_whatever_its_order(system):
     whole, told = (ToldWindows(system, request(), (None, None), 1, range(FRAMES)) for _ in range(2))
-    everything = whole.of(Window((0, 1, 2, 3), tuple(range(FRAMES)), torch.ones(VIEWS, FRAMES)), None)
-    for views, frames in (((3, 1), (0, 7, 8, 11)), ((2,), (9,))):
+    everything = whole.of(Window((0, 1, 2), tuple(range(FRAMES)), torch.ones(VIEWS, FRAMES)), None)
+    for views, frames in (((2, 0), (0, 3, 4, 7)), ((1,), (5,))):
         window = told.of(Window(views, frames, torch.ones(len(views), len(frames))), None)
         assert [*window] == [*system.conditioners]
         for slot in ("pose", "camera"):
@@ -128,8 +136,8 @@ def test_what_does_not_depend_on_the_step_is_not_asked_again(system, monkeypatch
     asked = []
     for slot, part in system.conditioners.items():
         part.register_forward_pre_hook(lambda *_, slot=slot: asked.append(slot))
-    latents(system)
-    # Of the grid's 48 pictures 32 are encoded together.
+    latents(system, steps=3)
+    # Of the grid's 24 pictures twelve are encoded together.
     assert {slot: asked.count(slot) for slot in ("pose", "appearance", "reference_keys", "camera")} == {
         "pose": 2,
         "appearance": 1,
@@ -161,7 +169,7 @@ def test_as_much_is_kept_as_there_is_room(system, monkeypatch):
     )
     monkeypatch.setattr(system, "kept_conditioning", 1.5 * used / 2**30)
     some = ToldWindows(system, request(), (None, None), 1, range(FRAMES))
-    some.of(Window((0, 1), (10, 11), torch.ones(2, 2)), None)
+    some.of(Window((0, 1), (6, 7), torch.ones(2, 2)), None)
     assert some._num_kept == 1 and [*some._blocks] == [0] and 0 <= some._room < used
     made, count = encoded(system, lambda: latents(system))
     late = [frame for w in windows_of(system) for _ in w.views for frame in w.frames if frame >= TOGETHER // VIEWS]
@@ -172,9 +180,8 @@ def test_as_much_is_kept_as_there_is_room(system, monkeypatch):
 def test_of_a_coarse_grid_only_its_own_frames_are_encoded(system, monkeypatch):
     coarse = plan("coarse_to_fine", coarse_fraction=0.5, frame_stride=3, shrink=2, frames=3, overlap=1)
     monkeypatch.setattr(system, "sampler", coarse)
-    frames = frames_by_shrink(coarse, STEPS, VIEWS, FRAMES)
-    assert frames == {2: [0, 3, 6, 9, 11], 1: [*range(FRAMES)]}
-    assert encoded(system, lambda: latents(system))[1] == VIEWS * (5 + FRAMES)
+    assert frames_by_shrink(coarse, 2, VIEWS, FRAMES) == {2: [0, 3, 6, 7], 1: [*range(FRAMES)]}
+    assert encoded(system, lambda: latents(system, steps=2))[1] == VIEWS * (4 + FRAMES)
 
 
 # --- what goes by the window ---
@@ -194,9 +201,9 @@ def test_which_pictures_are_known_is_told_as_it_changes(tiny, monkeypatch):
     batch = tiny_batch(1, VIEWS, FRAMES)
     known = torch.zeros(batch.grid, dtype=torch.bool)
     known[:, 0] = True
-    batch = replace(batch, known=known)
+    nothing, batch = batch, replace(batch, known=known)
     now = latents(built, batch)
-    assert not torch.allclose(now, latents(built), atol=1e-2)
+    assert not torch.allclose(now, latents(built, nothing), atol=1e-2)
     asked_for_every_window(built, monkeypatch)
     torch.testing.assert_close(now, latents(built, batch), **TOLERANCE)
 

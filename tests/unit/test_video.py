@@ -12,11 +12,12 @@ import torch
 from footage import read_image, read_video
 from PIL import Image
 
-from hvg.core.eight_bit import frames_to_uint8
+from hvg.core.eight_bit import alpha_to_uint8, frames_to_uint8
 from hvg.core.errors import DataError
-from hvg.media.images import write_png
-from hvg.media.tiles import LARGEST_SIDE, tile_columns, tile_groups
+from hvg.media.images import read_image_8bit, write_png
+from hvg.media.tiles import GAP, LABEL_HEIGHT, LARGEST_SIDE, tile_columns, tile_groups
 from hvg.media.video import VideoWriter, video_data_uri, video_frames, write_video
+from hvg.sample.grid import CELL, MOST_VIEWS, as_grid
 
 
 def moving_ramp(frames: int = 5, height: int = 48, width: int = 64) -> torch.Tensor:
@@ -51,6 +52,26 @@ def test_colours_do_not_shift(tmp_path):
     write_video(tmp_path / "clip.mp4", colour, fps=4)
     found, _ = read_video(tmp_path / "clip.mp4")
     assert float((found - colour).abs().max()) * 127.5 < 4
+
+
+def test_a_webp_moves_for_ever_and_has_the_colours(tmp_path):
+    frames = moving_ramp(5, 47, 64)
+    colour = torch.tensor([0.8, -0.5, -0.9])[:, None, None]
+    frames[:, :, :24, :32] = colour
+    write_video(tmp_path / "clip.webp", frames, fps=8)
+    with Image.open(tmp_path / "clip.webp") as found:
+        assert (found.format, found.n_frames, found.size, found.info["loop"]) == ("WEBP", 5, (64, 48), 0)
+        found.seek(3)
+        pixels = torch.from_numpy(np.array(found.convert("RGB"))).movedim(-1, 0).float() / 127.5 - 1
+        assert found.info["duration"] == 125
+    assert float((pixels[:, :47] - frames[3]).abs().mean()) * 127.5 < 4
+    assert float((pixels[:, 4:20, 4:28] - colour).abs().max()) * 127.5 < 6
+    first = (tmp_path / "clip.webp").read_bytes()
+    with VideoWriter(tmp_path / "clip.webp", 8) as video:
+        video.add(frames[:2])
+        video.add(frames[2:])
+    assert (tmp_path / "clip.webp").read_bytes() == first
+    assert [path.name for path in tmp_path.iterdir()] == ["clip.webp"]
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -105,6 +126,13 @@ def test_a_png_is_exact(tmp_path):
     found, alpha = read_image(tmp_path / "image.png")
     torch.testing.assert_close(found, image)
     assert alpha is None
+
+
+def test_a_png_has_the_alpha_that_it_is_given(tmp_path):
+    colours, alpha = torch.rand(3, 5, 7) * 2 - 1, torch.rand(1, 5, 7)
+    write_png(tmp_path / "cutout.png", colours, alpha)
+    found, cover = read_image_8bit(tmp_path / "cutout.png")
+    assert torch.equal(found, frames_to_uint8(colours)) and torch.equal(cover, alpha_to_uint8(alpha))
 
 
 def test_alpha_is_read_where_there_is_one(tmp_path):
@@ -284,6 +312,32 @@ def numbered(count: int, side: int = 32) -> torch.Tensor:
 def numbers(frames: torch.Tensor) -> list[int]:
     left, right = ((x.mean(dim=(1, 2, 3)) + 1) * 7.5 for x in frames.chunk(2, dim=-1))
     return (16 * left.round() + right.round()).int().tolist()
+
+
+def test_a_grid_is_the_photo_and_views_above_what_was_told():
+    photo, views = torch.full((3, 64, 64), -1.0), 3
+    made = [
+        {f"{v}: front": torch.full((2, 3, 64, 64), v / 2), "normal": torch.zeros(2, 3, 64, 64)} for v in range(views)
+    ]
+    grid = as_grid(photo, made)
+    side = CELL + GAP
+    assert grid.shape == (2, 3, GAP + LABEL_HEIGHT + 2 * side, GAP + (1 + views) * side)
+    rows = [LABEL_HEIGHT + GAP + CELL // 2 + row * side for row in range(2)]
+    columns = [GAP + CELL // 2 + column * side for column in range(1 + views)]
+    cells = [[float(grid[1, 0, row, column]) for column in columns] for row in rows]
+    # Below the photo there is nothing.
+    assert cells == [[-1, 0, 0.5, 1], [1, 0, 0, 0]]
+    assert as_grid(None, made[:1]).shape[-1] == GAP + side
+
+
+def test_a_grid_of_many_or_large_views_has_as_many_as_can_be_shown():
+    small = [{str(v): torch.full((1, 3, 64, 64), v / 20)} for v in range(20)]
+    grid = as_grid(None, small)
+    assert grid.shape[-1] == GAP + MOST_VIEWS * (CELL + GAP)
+    shown = grid[0, 0, -GAP - CELL // 2, GAP + CELL // 2 :: CELL + GAP]
+    torch.testing.assert_close(shown * 20, torch.tensor([0.0, 2, 5, 7, 10, 12, 15, 17]))
+    large = [{str(v): torch.zeros(1, 3, 1024, 1024)} for v in range(8)]
+    assert as_grid(torch.zeros(3, 1024, 1024), large).shape[-1] == GAP + 3 * (1024 + GAP) <= LARGEST_SIDE
 
 
 @pytest.mark.parametrize("rate", [24000 / 1001, 25, 30000 / 1001, 30, 60000 / 1001])

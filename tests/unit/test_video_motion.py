@@ -169,11 +169,11 @@ def test_a_missing_environment_says_how_to_make_it(video, tmp_path, monkeypatch,
     ):
         code, _, errors = outcome(capsys, *words)
         assert code == 1 and errors.count("\n") == 1
-        assert "the detector's environment is not there; make it with `python3.11 -m venv" in errors
+        assert "the detector's environment is not there; next: `python3.11 -m venv" in errors
     monkeypatch.delenv("HVG_VIDEO_ENV")
     monkeypatch.setattr("hvg.media.person_detector.HVG", tmp_path / "hvg")
     code, _, errors = outcome(capsys, "photo", "me.png", f"out={tmp_path}/me.png")
-    assert code == 1 and f"make it with `make video-env` in {tmp_path}" in errors
+    assert code == 1 and f"next: `make video-env -C {tmp_path}`" in errors
     assert f"{tmp_path}/.venv-video: the detector's environment is not there" in errors
 
 
@@ -227,7 +227,7 @@ def test_a_photo_becomes_a_cut_out(said, tmp_path, monkeypatch, capsys):
         ("cut.png", "out=again.png"): "cut.png: is a cut-out already",
         ("me.png", "out=cut.png"): "out: cut.png exists already",
         ("me.png", "out=cut.jpg"): "out=cut.jpg: give the name of a .png file",
-        ("me.png", "you.png", "out=new.png"): "expected one photo, as in `hvg photo me.jpg out=me.png`, got 2",
+        ("me.png", "you.png", "out=new.png"): "expected one photo, got 2; next: `hvg photo PHOTO out=CUTOUT.png`",
         ("none.png", "out=new.png"): "none.png: no such image file",
         ("me.png", "out=new.png", "box=[0,0,4,500]"): "is not inside the picture",
     }

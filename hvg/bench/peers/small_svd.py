@@ -26,8 +26,8 @@ def scheduler() -> Any:
     )
 
 
-def save_pipeline(folder: Path, widths: Sequence[int], heads: Sequence[int], token_width: int) -> None:
-    """Writes a pipeline of two levels as ``save_pretrained`` does."""
+def small_pipeline(widths: Sequence[int], heads: Sequence[int], token_width: int) -> Any:
+    """A pipeline whose UNet has two levels; ``save_pretrained`` writes it as it is published."""
     from diffusers.models.autoencoders.autoencoder_kl_temporal_decoder import AutoencoderKLTemporalDecoder
     from diffusers.models.unets.unet_spatio_temporal_condition import UNetSpatioTemporalConditionModel
     from diffusers.pipelines.stable_video_diffusion.pipeline_stable_video_diffusion import StableVideoDiffusionPipeline
@@ -43,7 +43,7 @@ def save_pipeline(folder: Path, widths: Sequence[int], heads: Sequence[int], tok
         image_size=224,
         patch_size=32,
     )
-    StableVideoDiffusionPipeline(
+    return StableVideoDiffusionPipeline(
         vae=AutoencoderKLTemporalDecoder(
             down_block_types=("DownEncoderBlock2D",) * 4, block_out_channels=(32,) * 4, layers_per_block=1
         ),
@@ -60,7 +60,7 @@ def save_pipeline(folder: Path, widths: Sequence[int], heads: Sequence[int], tok
         ),
         scheduler=scheduler(),
         feature_extractor=CLIPImageProcessor(),
-    ).save_pretrained(folder)
+    )
 
 
 def run_words(

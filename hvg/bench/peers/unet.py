@@ -72,13 +72,14 @@ def calls(network: Backbone, twin: Any, frames: int, side: int) -> tuple[Callabl
     config: Any = network.config
     random = generator("bench", "unet")
     noisy, channels = (torch.randn(1, 1, frames, 4, side, side, generator=random) for _ in range(2))
-    tokens = torch.randn(1, 1, frames, 1, TOKEN_WIDTH, generator=random)
+    # The photo's: the same for all frames.
+    tokens = torch.randn(1, 1, 1, 1, TOKEN_WIDTH, generator=random)
     conditioning, level = Conditioning(channels=channels, tokens=tokens), torch.full((1, 1, frames), 0.3)
     inputs = torch.cat([noisy, channels], dim=3)[0]
     ids = torch.tensor([[config.fps, config.motion_bucket, config.noise_augmentation]])
     return (
         lambda: network(noisy, level, conditioning)[0, 0],
-        lambda: twin(inputs, level[0, 0, :1], tokens[0, 0, :1, 0][None], ids).sample[0],
+        lambda: twin(inputs, level[0, 0, :1], tokens[0, 0], ids).sample[0],
     )
 
 

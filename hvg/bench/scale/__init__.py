@@ -1,0 +1,1 @@
+"""How a training step grows with views, frames, pixels, parameters and GPUs: on shapes, beside what was measured."""
