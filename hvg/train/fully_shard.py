@@ -59,21 +59,27 @@ class FullyShard(SeveralProcesses, DDPStrategy):
                 self._rows |= zip(group["params"], rows, strict=True)
                 group["params"] = rows
 
+    def backward(self, closure_loss: Tensor, optimizer: Any, *args: Any, **kwargs: Any) -> Tensor:
+        for weight, rows in self._rows.items():
+            # What the optimiser has let go of is not added to.
+            if rows.grad is None:
+                weight.grad = None
+        loss = super().backward(closure_loss, optimizer, *args, **kwargs)
+        with torch.no_grad():
+            for weight, rows in self._rows.items():
+                rows.grad = None if weight.grad is None else _local(weight.grad)
+        return loss
+
     # --- what the optimiser moves ---------------------------------------------------------------------------------
 
     def moved(self) -> list[Tensor]:
         return list(self._rows.values())
 
     def gradients(self) -> list[Tensor]:
-        found = [(weight.grad, rows.grad) for weight, rows in self._rows.items()]
-        return [_local(theirs) if ours is None else ours for theirs, ours in found if not (theirs is ours is None)]
+        return [rows.grad for rows in self._rows.values() if rows.grad is not None]
 
     def total_norm(self) -> Tensor:
-        with torch.no_grad():
-            for weight, rows in self._rows.items():
-                # From here on it is the optimiser's.
-                rows.grad, weight.grad = None if weight.grad is None else _local(weight.grad), None
-            squares = nn.utils.get_total_norm(self.gradients()).to(self.root_device, torch.float64) ** 2
+        squares = nn.utils.get_total_norm(self.gradients()).to(self.root_device, torch.float64) ** 2
         distributed.all_reduce(squares)
         return squares.sqrt().float()
 
