@@ -79,7 +79,7 @@ class Part(Reconstructor[PartConfig]):
 SHIFTED = '''
 from pydantic import Field
 
-from hvg.plugin import PartConfig, System, TrainedSystem
+from hvg.plugin import PartConfig, System, TrainedSystem, build_reconstructor, trained_settings
 
 
 class ShiftedConfig(PartConfig):
@@ -95,16 +95,9 @@ class Part(System[ShiftedConfig]):
     requires = frozenset({"alpha"})
 
     def build(self, run, start=None):
-        from hvg.config.build import build_alignment, build_reconstructor
-        from hvg.model.load import make_optimizer
-
         class Steps(TrainedSystem):
             def __init__(self, shift):
-                super().__init__(
-                    seed=run.seed,
-                    alignment=build_alignment(run),
-                    optimizer=lambda parameters: make_optimizer(parameters, run),
-                )
+                super().__init__(**trained_settings(run))
                 self.reconstructor, self.shift = build_reconstructor(run), shift
 
             def training_step(self, batch, batch_idx):

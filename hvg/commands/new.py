@@ -106,7 +106,9 @@ def _name_of(words: list[str]) -> str:
     unknown = [word for word in words if "=" in word]
     if unknown:
         key = unknown[0].partition("=")[0]
-        raise HvgError(f"unknown option '{key}'. {did_you_mean(key, NewPartOptions.model_fields)}")
+        raise HvgError(
+            f"unknown option '{key}'. {did_you_mean(key, NewPartOptions.model_fields)}", then="hvg new --help"
+        )
     if words[:1] != ["part"] or len(words) != 2:
         raise HvgError(f"expected one name, as in `{FORM}`, got '{' '.join(words)}'")
     return words[1]

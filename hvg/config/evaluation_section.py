@@ -45,7 +45,7 @@ class EvaluationConfig(Section):
     )
     kept_features: float = Field(
         default=16.0,
-        ge=0,
+        ge=0.01,
         le=1e6,
         description="GiB that those features may take, with reuse above 1; a sample that needs more ends with an error.",
     )

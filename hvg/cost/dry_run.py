@@ -20,6 +20,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from torch import Tensor, distributed, nn
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -123,11 +124,15 @@ def hold(config: RunConfig, rank: int, ranks: int) -> RankBytes:
         config = config.model_copy(update={"training": config.training.model_copy(update={"accumulate": 1})})
     strategy = make_strategy(config, torch.device("cpu"), precision_here(config) == "bf16")
     alive = LiveBytes()
-    with _fake_group(rank, ranks), fake_networks(config) as networks, Watch(alive.watch), _Answers(ranks) as answers:
+    with (
+        _fake_group(rank, ranks, strategy, config),
+        fake_networks(config) as networks,
+        Watch(alive.watch),
+        _Answers(ranks) as answers,
+    ):
         for x in tensors_of([*networks.trained, *networks.published()]):
             alive.follow(x)
         system, batch = _system(config, networks), _batch(config, networks)
-        _prepare(strategy, config)
         inspection = _Inspection(answers)
         _trainer(config, strategy, inspection, ranks).fit(
             system, train_dataloaders=_Batches(batch, config.training.accumulate)
@@ -139,11 +144,12 @@ def hold(config: RunConfig, rank: int, ranks: int) -> RankBytes:
 
 
 @contextmanager
-def _fake_group(rank: int, ranks: int) -> Iterator[None]:
-    """This process as one of a group in which no other exists."""
+def _fake_group(rank: int, ranks: int, strategy: LogicalCheckpoints, config: RunConfig) -> Iterator[None]:
+    """This process as one of a group in which no other exists, and its strategy prepared for that."""
     from torch.testing._internal.distributed.fake_pg import FakeStore
 
     distributed.init_process_group("fake", store=FakeStore(), rank=rank, world_size=ranks)
+    _prepare(strategy, config)
     yield
     distributed.destroy_process_group()
 
@@ -234,6 +240,9 @@ def _prepare(strategy: LogicalCheckpoints, config: RunConfig) -> None:
         settings._ddp_kwargs["init_sync"] = False
     if config.strategy.name.startswith("zero"):
         settings.config["zero_optimization"]["overlap_comm"] = True
+    if config.strategy.name == "fsdp":
+        # Made of numbers that tensors without values do not have.
+        settings.mesh = init_device_mesh("cpu", (distributed.get_world_size(),))
 
 
 def _trainer(config: RunConfig, strategy: LogicalCheckpoints, inspection: Callback, ranks: int) -> lightning.Trainer:

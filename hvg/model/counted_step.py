@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch._C._autograd import _get_sequence_nr
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils import flop_counter
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass
 from torch.utils._pytree import tree_leaves
 
 from hvg.config.build import build_part
@@ -262,9 +262,9 @@ class LiveBytes:
         self._live = self._apart = self.peak = self.peak_apart = 0
 
     def watch(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> None:
-        """Follows what an operation has made."""
+        """Follows what an operation has made; of what only stands for other tensors those are seen themselves."""
         for x in (result,) if isinstance(result, Tensor) else tree_leaves(result):
-            if isinstance(x, Tensor):
+            if isinstance(x, Tensor) and not is_traceable_wrapper_subclass(x):
                 self.follow(x)
 
     def set_aside(self, x: Tensor) -> None:

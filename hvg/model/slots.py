@@ -14,17 +14,12 @@ def condition_slots(
     conditioners: Mapping[str, Conditioner],
     signal_keys: Mapping[str, str],
     batch: ClipBatch,
-    known: Mapping[str, Conditioning] | None = None,
 ) -> dict[str, Conditioning]:
     """Each slot's ports for an aligned batch that carries the control maps, in merging order, whoever is told.
 
-    signal_keys: slot -> the key of its map. known: slot -> ports that are not asked for again.
+    signal_keys: slot -> the key of its map.
     """
-    known = known or {}
-    return {
-        slot: known[slot] if slot in known else part(batch.signals.get(signal_keys[slot]), batch)
-        for slot, part in conditioners.items()
-    }
+    return {slot: part(batch.signals.get(signal_keys[slot]), batch) for slot, part in conditioners.items()}
 
 
 def tell(
@@ -53,14 +48,6 @@ def weigh(
         return {f"{slot}_{name}": weight * value for name, value in given[slot].losses.items()}
 
     return {slot: replace(ports, losses=losses(slot)) for slot, ports in given.items()}
-
-
-def strengthen(
-    conditioners: Mapping[str, Conditioner], given: Mapping[str, Conditioning], strengths: Mapping[str, float]
-) -> dict[str, Conditioning]:
-    """Each slot's ports as strongly as ``strengths``, slot -> factor, says; as they are where a slot is not in it."""
-    changed = {slot: given[slot].strengthened(x, conditioners[slot].null(given[slot])) for slot, x in strengths.items()}
-    return {**given, **changed}
 
 
 def droppable(conditioners: Mapping[str, Conditioner]) -> dict[str, Conditioner]:

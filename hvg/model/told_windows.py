@@ -96,18 +96,21 @@ class ToldWindows:
         """Of the slots that give the same for a cell in every window."""
         if "cell" not in self._once.values():
             return {}
-        views, parts = window.views, list[dict[str, Conditioning]]()
+        parts = list[dict[str, Conditioning]]()
         for block, group in groupby(window.frames, key=self._block_of):
             frames = [*group]
             if block is None:
-                parts.append(self._encoded(views, frames))
-                continue
-            if block not in self._blocks:
-                self._blocks[block] = self._encoded(self._views, self._frames_of(block))
-            inside = self._frames_of(block)
+                views, inside, encoded = range(len(window.views)), frames, self._encoded(window.views, frames)
+            else:
+                views, inside, encoded = window.views, self._frames_of(block), self._of_block(block)
             places = [inside.index(frame) for frame in frames]
-            parts.append({slot: _chosen(x, views, places, len(inside)) for slot, x in self._blocks[block].items()})
+            parts.append({slot: _chosen(x, views, places, len(inside)) for slot, x in encoded.items()})
         return {slot: _behind([part[slot] for part in parts]) for slot in parts[0]}
+
+    def _of_block(self, block: int) -> dict[str, Conditioning]:
+        if block not in self._blocks:
+            self._blocks[block] = self._encoded(range(self.batch.grid[1]), self._frames_of(block))
+        return self._blocks[block]
 
     def _block_of(self, frame: int) -> int | None:
         """Number of the block that holds a frame; None where it is not kept."""
@@ -117,21 +120,15 @@ class ToldWindows:
     def _frames_of(self, block: int) -> list[int]:
         return [*self._place][block * self._block : (block + 1) * self._block]
 
-    @property
-    def _views(self) -> range:
-        return range(self.batch.grid[1])
-
     @cached_property
     def _num_kept(self) -> int:
         """Blocks that the room holds. By the first one's size, so that it goes neither by windows nor by who shares them."""
         if not self._room:
             return 0
-        first = self._encoded(self._views, self._frames_of(0))
-        size = sum(x.numel() * x.element_size() for ports in first.values() for x in tensors_of(ports))
+        size = sum(x.nbytes for ports in self._of_block(0).values() for x in tensors_of(ports))
         count = min(self._room // max(size, 1), -(-len(self._place) // self._block))
         self._room -= count * size
-        if count:
-            self._blocks[0] = first
+        self._blocks = self._blocks if count else {}
         return count
 
     def _encoded(self, views: Sequence[int], frames: Sequence[int]) -> dict[str, Conditioning]:

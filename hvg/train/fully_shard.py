@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, distributed, nn
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 
@@ -29,6 +29,8 @@ class FullyShard(SeveralProcesses, DDPStrategy):
         super().__init__(*arguments, **settings)
         # Weight -> this process's rows of it.
         self._rows: dict[nn.Parameter, Tensor] = {}
+        # All processes in a row; None: made when they have joined.
+        self.mesh: DeviceMesh | None = None
 
     # --- Lightning's hooks ----------------------------------------------------------------------------------------
 
@@ -36,7 +38,7 @@ class FullyShard(SeveralProcesses, DDPStrategy):
         # Block by block, so that the device never has all of the network.
         system = required(self.lightning_module, "the system")
         refuse_scalars(system)
-        mesh = init_device_mesh(self.root_device.type, (rank_and_world()[1],))
+        mesh = self.mesh or init_device_mesh(self.root_device.type, (rank_and_world()[1],))
         for block in blocks_of([system]):
             fully_shard(block, mesh=mesh)
             vars(block)[GATHERED] = _run
@@ -57,21 +59,27 @@ class FullyShard(SeveralProcesses, DDPStrategy):
                 self._rows |= zip(group["params"], rows, strict=True)
                 group["params"] = rows
 
+    def backward(self, closure_loss: Tensor, optimizer: Any, *args: Any, **kwargs: Any) -> Tensor:
+        for weight, rows in self._rows.items():
+            # What the optimiser has let go of is not added to.
+            if rows.grad is None:
+                weight.grad = None
+        loss = super().backward(closure_loss, optimizer, *args, **kwargs)
+        with torch.no_grad():
+            for weight, rows in self._rows.items():
+                rows.grad = None if weight.grad is None else _local(weight.grad)
+        return loss
+
     # --- what the optimiser moves ---------------------------------------------------------------------------------
 
     def moved(self) -> list[Tensor]:
         return list(self._rows.values())
 
     def gradients(self) -> list[Tensor]:
-        found = [(weight.grad, rows.grad) for weight, rows in self._rows.items()]
-        return [_local(theirs) if ours is None else ours for theirs, ours in found if not (theirs is ours is None)]
+        return [rows.grad for rows in self._rows.values() if rows.grad is not None]
 
     def total_norm(self) -> Tensor:
-        with torch.no_grad():
-            for weight, rows in self._rows.items():
-                # From here on it is the optimiser's.
-                rows.grad, weight.grad = None if weight.grad is None else _local(weight.grad), None
-            squares = nn.utils.get_total_norm(self.gradients()).to(self.root_device, torch.float64) ** 2
+        squares = nn.utils.get_total_norm(self.gradients()).to(self.root_device, torch.float64) ** 2
         distributed.all_reduce(squares)
         return squares.sqrt().float()
 

@@ -20,6 +20,7 @@ from hvg.geometry.motion import Motion
 from hvg.media.images import write_png
 from hvg.sample.camera_paths import read_cameras
 from hvg.sample.generate import open_request, request_digest
+from hvg.sample.grid import CELL
 
 ROOT = Path(__file__).parents[2]
 
@@ -221,8 +222,12 @@ def test_pictures_and_cameras_for_others_are_written_unless_nobody_wants_them(ru
     """What nerfstudio and 4D Gaussians open; it goes with the next sample, and what others have put there stays."""
     out = tmp_path / "out"
     words = sample_words(run, photo, motion, views=2, frames=3, out=out)
-    assert cli.run(["sample", *words]) == 0
-    assert "images/, transforms.json, photo_as_seen.png" in capsys.readouterr().out
+    assert cli.run(["sample", *words, "grid=true"]) == 0
+    said = capsys.readouterr().out
+    assert "grid.mp4, grid.webp, images/, transforms.json, photo_as_seen.png" in said
+    # The photo and two views, each above its control map.
+    grid = read_video(out / "grid.mp4")[0]
+    assert len(grid) == 3 and grid.shape[-1] > 3 * CELL and grid.shape[-2] > 2 * CELL
     file = json.loads((out / "transforms.json").read_text())
     assert {frame["file_path"] for frame in file["frames"]} == {
         f"images/view-{v:02d}/{t:05d}.png" for v in range(2) for t in range(3)
@@ -241,7 +246,7 @@ def test_pictures_and_cameras_for_others_are_written_unless_nobody_wants_them(ru
     (out / "images" / "mine.png").write_bytes(b"mine")
     assert cli.run(["sample", *words, "images=false", "overwrite=true"]) == 0
     assert [path.name for path in (out / "images").rglob("*.png")] == ["mine.png"]
-    assert not list(out.glob("transforms*"))
+    assert not list(out.glob("transforms*")) and not list(out.glob("grid*"))
 
 
 def test_ranks_that_share_a_sample_write_what_one_process_writes(run, motion, photo, tmp_path, capsys):

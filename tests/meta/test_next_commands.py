@@ -31,6 +31,8 @@ FILLED = {
     "config.reconstructor": "nerf",
     "arg": "nerf",
 }
+# What `hvg bench peers` sets beside ours, and hvg does not need.
+COMPARED = {"cd-fvd", "lpips", "torchvision", "webdataset"}
 # Of what is begun with these nothing is parsed; hvg does not bring it.
 OTHERS = ("wandb login", "sbatch ", "scancel ", "apt-get install ", "python3.11 -m venv ")
 ERRORS = ("HvgError", "DataError", "CheckpointError", "PartImportError", "UnknownPartError", "NotAvailable", "Problem")
@@ -103,7 +105,7 @@ def refusal(command: str) -> str | None:
     if program == "pip":
         file = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
         known = {f"hvg[{extra}]" for extra in file["optional-dependencies"]}
-        known |= {re.split(r"[^\w-]", text)[0] for text in file["dependencies"]}
+        known |= {re.split(r"[^\w-]", text)[0] for text in file["dependencies"]} | COMPARED
         wrong = [w for w in words[1:] if not w.startswith(("-", "git+https://")) and w not in known]
         return f"hvg declares no {wrong[0]}" if wrong else None
     try:

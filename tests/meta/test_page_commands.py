@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from data_set_files import write_models
 from lab_package import files_of, install
+from laid_out import lay_out
 from page_commands import PAGES, ROOT, Command, NotJudged, Runs, commands_of, inline_commands_of, judge
 
 from hvg import cli
@@ -18,9 +19,15 @@ TOLD = [page for page in PAGES if page.parent.name != "decisions"]
 
 @pytest.fixture(scope="module", autouse=True)
 def world(tmp_path_factory):
-    """A folder with what pages say that lies there: a lab's package that is installed, a study, body models."""
+    """A folder with what pages say that lies there: packages of a lab's that are installed, a study, body models."""
     folder, site = tmp_path_factory.mktemp("world"), tmp_path_factory.mktemp("site-packages")
     install(site)
+    for command in [
+        command for page in PAGES for command in commands_of(page) if command.words[1:3] == ("new", "part")
+    ]:
+        made = folder / "made" / command.words[3]
+        assert cli.run([*command.words[1:], f"out={made}"]) == 0
+        lay_out(made, site)
     write_models(folder / "models")
     for path, text in files_of(ROOT / "docs" / "compare.md"):
         (folder / path).parent.mkdir(exist_ok=True)

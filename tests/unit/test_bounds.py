@@ -16,7 +16,13 @@ from hvg.parts.registry import KINDS, load, names
 FLOATS = (
     *("training.learning_rate", "training.weight_decay", "training.foreground_weight", "training.gradient_clip"),
     *("codec.scale", "dataset.frames_per_second", "dataset.distance", "body.scale", "guidance.value", "backbone.fps"),
-    *("prediction.p_mean", "evaluation.kept_conditioning", "pose.half_range", "data.recolour"),
+    *(
+        "prediction.p_mean",
+        "evaluation.kept_conditioning",
+        "evaluation.kept_features",
+        "pose.half_range",
+        "data.recolour",
+    ),
 )
 COUNTS = (
     *(
@@ -34,6 +40,7 @@ COUNTS = (
         "strategy.devices",
         "strategy.nodes",
         "evaluation.steps",
+        "evaluation.reuse",
     ),
 )
 # What else was accepted once, and how the answer has to begin.

@@ -127,16 +127,17 @@ def test_a_training_with_drawn_shapes_compiles_each_once(tiny, cache, tmp_path):
 
 
 def test_a_block_that_cannot_be_compiled_whole_is_told_in_a_line():
-    """Nothing is run uncompiled in silence: a part that asks for a value ends the step."""
+    """Nothing is run uncompiled in silence: a part whose graph breaks ends the step."""
 
-    class Asks(registry.load("view_attention", "none")):
+    class Breaks(registry.load("view_attention", "none")):
         def forward(self, x, grid):
-            return x + float(x.sum())
+            torch._dynamo.graph_break()
+            return x + 1
 
     network = network_of("svd_unet", ONE_LEVEL)
     for layers in network.view_attention.values():
         for number in range(len(layers)):
-            layers[number] = Asks(Asks.Config(), 32, 2)
+            layers[number] = Breaks(Breaks.Config(), 32, 2)
     with pytest.raises(
         HvgError, match=r"backbone\.compile=blocks: a block cannot be compiled whole: .*; set compile=none"
     ):

@@ -25,7 +25,8 @@ from hvg.model.load import build_system
 from hvg.parts.model import Conditioner, ConditionerConfig
 from hvg.sample.asked_path import camera_file, preset, training_framing
 from hvg.sample.camera_paths import around, read_cameras, write_cameras
-from hvg.sample.memory import Size, check_memory, estimated_bytes
+from hvg.sample.grid import CELL, MOST_VIEWS
+from hvg.sample.memory import ENCODER_BYTES, ENCODER_BYTES_PER_PIXEL, Size, check_memory, estimated_bytes
 from hvg.sample.request import check_fields, make_clip
 from hvg.sample.request_notes import first_view_note, out_of_sight_note, prompt_note, upright_note
 from hvg.values.clip import ClipBatch
@@ -493,6 +494,19 @@ def test_what_a_second_model_refines_is_counted(config):
         estimated_bytes(system, replace(alone, refined=views)) - estimated_bytes(system, alone) for views in (1, 3)
     ]
     assert found == [3 * 5 * 64 * 32 * (3 + 8 * views) for views in (1, 3)]
+
+
+def test_a_grid_is_counted_up_to_what_it_shows(config):
+    system = build_system(config)
+
+    def more(views: int) -> int:
+        size = Size(views=views, frames=5, image_size=(64, 64))
+        return estimated_bytes(system, replace(size, grid=True)) - estimated_bytes(system, size)
+
+    cells = {views: 2 * min(views, MOST_VIEWS) + 2 for views in (1, MOST_VIEWS, 4 * MOST_VIEWS)}
+    assert {views: more(views) for views in cells} == {
+        views: 2 * (ENCODER_BYTES + ENCODER_BYTES_PER_PIXEL * count * CELL**2) for views, count in cells.items()
+    }
 
 
 def test_memory_is_judged_before_anything_is_made(config):

@@ -25,7 +25,10 @@ RIGHT = ("protocol=basic", "evaluation.steps=3", "device=cpu")
 def test_one_bad_option_is_one_problem(capsys, command, bad, problem):
     assert run([*command.split(), *RIGHT, bad]) == 1
     said = capsys.readouterr().err
-    assert "1 problem in the configuration:" in said and problem in said and said.count("\n") == 2
+    head, listed, *then = said.splitlines()
+    assert head.endswith("1 problem in the configuration:") and listed.startswith(f"  - {problem}")
+    # What is unknown is listed by the command's own help.
+    assert then == ([f"next: `hvg {command.split()[0]} --help`"] if "unknown" in problem else [])
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,10 @@ def test_a_study_that_there_is_not_is_told_with_those_that_there_are(tmp_path, m
     assert capsys.readouterr().err.endswith("no such study. Did you mean 'quickstart'? Next: `hvg study quickstart`\n")
     assert cli.run(["study", "x"]) == 1
     known = ", ".join(sorted([*shipped.studies(), "mine"]))
-    assert capsys.readouterr().err == f"hvg study: x/study.yaml: no such study. Known: {known}.\n"
+    assert (
+        capsys.readouterr().err
+        == f"hvg study: x/study.yaml: no such study. Known: {known}. Next: `hvg study quickstart`\n"
+    )
 
 
 @pytest.mark.parametrize("word", ["keep", "merge"])
