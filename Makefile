@@ -51,7 +51,7 @@ $(VIDEO)/.installed: $(PINS)
 
 docs: $(DOCS)/.installed ## build the pages and the reference of hvg.plugin into build/docs; a broken link fails
 	$(DOCS)/bin/mkdocs build --quiet --config-file .mkdocs/mkdocs.yml
-	@echo "build/docs/index.html"
+	@echo "build/docs/index.html; to search it: $(DOCS)/bin/python -m http.server --directory build/docs"
 
 $(DOCS)/.installed: .mkdocs/constraints.txt
 	test -x $(DOCS)/bin/python || $(PYTHON) -m venv $(DOCS)

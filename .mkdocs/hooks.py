@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
@@ -22,6 +23,8 @@ MOVED = {
     ".mkdocs/site.css": "site.css",
 }
 STUDIES = ("experiments/README.md", "experiments/*/README.md", "experiments/*/*.png", "experiments/*/*.webp")
+# What a page would fetch from another machine.
+FETCHED = re.compile(r"<(?:script|link|img|iframe)[^>]+(?:src|href)=\"?(?:https?:)?//[^>]*>")
 LINK = re.compile(r"(\]\()([^)\s]+)(\))")
 CODE_IN_ROW = re.compile(r"`[^`]*`")
 
@@ -83,6 +86,14 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         CODE_IN_ROW.sub(lambda code: code[0].replace("\\|", "|"), line) if line.startswith("|") else line
         for line in lines
     )
+
+
+def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
+    """The page as it is. Raises: PluginError where whoever reads it would ask another machine for something."""
+    found = FETCHED.search(output)
+    if found:
+        raise PluginError(f"{page.file.src_uri} fetches {found[0]}")
+    return output
 
 
 def _resolved(page: str, link: str) -> str:
