@@ -71,7 +71,7 @@ test: $(STAMP) ## run the quick tests, with those in a browser where Chromium is
 test-long: $(STAMP) ## run the tests that take long, and no others
 	@echo "Runs are interrupted as drawn from SEED=$(SEED)."
 	$(WITHOUT_DETECTOR)
-	$(PYTEST) -m "long and not slurm and not kill and not fuzz and not browser" $(ARGS)
+	$(PYTEST) -m "long and not slurm and not kill and not fuzz$(if $(CHROMIUM),, and not browser)" $(ARGS)
 
 test-kill: $(STAMP) ## interrupt runs of every strategy 60 times each, and hvg prepare 20 times, at any moment: an hour
 	@echo "Runs are interrupted as drawn from SEED=$(SEED)."

@@ -21,7 +21,8 @@ from hvg.sample.camera_paths import read_cameras
 from hvg.view import server
 from hvg.view.clips import clip_scene
 
-pytestmark = pytest.mark.browser
+# Without a graphics card Chromium draws a scene by the processor, for minutes.
+pytestmark = [pytest.mark.browser, pytest.mark.long]
 
 ROOT = Path(__file__).parents[2]
 # Small, for the processor draws it. Right of the scene is the panel.
