@@ -54,6 +54,8 @@ PAGES = sorted(
 )
 BLOCK = re.compile(r"^[ ]*```([^\n]*)\n(.*?)^[ ]*```", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"(?<!`)`(hvg [^`]+|make [^`]+)`(?!`)")
+# Variables of the environment before a program.
+ASSIGNED = re.compile(r"^([A-Z_]+=\S* +)+")
 # What a block may be in that holds commands; in any other language it holds none.
 SHELL = ("", "bash", "sh")
 # Programs that a line of commands begins with.
@@ -99,7 +101,7 @@ def commands_of(page: Path) -> list[Command]:
     for language, text in BLOCK.findall(page.read_text(encoding="utf-8")):
         lines = [line.strip() for line in text.replace("\\\n", " ").splitlines()]
         lines = [line for line in lines if line and not line.startswith("#")]
-        typed = [line for line in lines if line.split()[0] in PROGRAMS and not _is_said(line)]
+        typed = [line for line in lines if ASSIGNED.sub("", line).split()[0] in PROGRAMS and not _is_said(line)]
         if found and re.match(rf"hvg {found[-1].words[1]}: ", text):
             found[-1] = replace(found[-1], refused=text.strip())
         if language.split(" ")[0] not in SHELL:

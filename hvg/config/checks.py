@@ -366,7 +366,7 @@ _CHECKS: tuple[tuple[tuple[str, ...], Callable[[RunConfig], Iterator[Problem]]],
     (("system", "data"), _check_cached),
     (("data", "alignment", "fit", "guidance", *SLOTS, "slots"), _check_latents),
     (("system", "data", "codec", "dataset"), _check_whole_clips),
-    (("optimizer", "strategy"), check_optimizer),
+    (("optimizer",), check_optimizer),
 )
 # The root keys that are read where parts are judged; those of ``check_files`` are among them.
 READ = frozenset(key for needs, _ in _CHECKS for key in needs)

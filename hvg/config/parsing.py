@@ -43,6 +43,12 @@ class _PlainLoader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
+# As JSON writes it, and YAML 1.2: 1e-08, for which YAML 1.1 wants a point.
+_PlainLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
 def read_yaml(text: str) -> Any:
     """The plain values of a YAML text. Raises: yaml.YAMLError with a message of one line."""
     try:

@@ -252,7 +252,7 @@ def test_words_that_are_wrong_are_one_line(capsys, tmp_path):
 
 
 def test_benchmarks_are_where_the_table_says_and_in_the_readme():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
     (row,) = [line for line in text.splitlines() if line.startswith("| `hvg bench [NAME ...]`")]
     assert all(f"`{name}`" in row for name in BENCHMARKS) and all(name in row for name in REPORTS)
     assert all(callable(cli.resolve_name(place)) for place in BENCHMARKS.values())

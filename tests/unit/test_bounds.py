@@ -14,7 +14,7 @@ from hvg.core.errors import ConfigError
 from hvg.parts.registry import KINDS, load, names
 
 FLOATS = (
-    *("training.learning_rate", "training.weight_decay", "training.foreground_weight", "training.gradient_clip"),
+    *("training.learning_rate", "optimizer.weight_decay", "training.foreground_weight", "training.gradient_clip"),
     *("codec.scale", "dataset.frames_per_second", "dataset.distance", "body.scale", "guidance.value", "backbone.fps"),
     *(
         "prediction.p_mean",

@@ -79,7 +79,7 @@ def test_the_name_of_earlier_versions_is_read():
     assert "grids:" in old and "max_crop" not in old
     assert changes(earlier_config(old, "step-1"), new) == []
     assert parse_resolved(compose([]).to_yaml().replace("buckets:", "grids:"), "config.yaml") == compose([])
-    with pytest.raises(ConfigError, match=r"is what data\.buckets was called before"):
+    with pytest.raises(ConfigError, match=r"is another name of data\.buckets"):
         parse_resolved(old.replace("data:\n", "data:\n  buckets: [[1, 1]]\n"), "config.yaml")
 
 

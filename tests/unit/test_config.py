@@ -360,6 +360,7 @@ def test_a_misspelt_option_is_told_from_a_misspelt_key(capsys):
         "bandwith",
         "image_sze",
         "training.stepz",
+        "next",
     ]
     assert "Did you mean 'bandwidth'?" in said[2] and "Did you mean 'steps'?" in said[4]
 
@@ -403,7 +404,7 @@ def test_an_empty_slot_holds_nothing():
 def test_sweeps_expand_to_every_combination_in_order():
     expanded = expand_sweep(["pose=bone_map,skeleton", "seed=range(2)", "training.betas=[0.9,0.99]"])
     assert expanded == [
-        [f"pose={pose}", f"seed={seed}", "training.betas=[0.9,0.99]"]
+        [f"pose={pose}", f"seed={seed}", "optimizer.betas=[0.9,0.99]"]
         for pose in ("bone_map", "skeleton")
         for seed in (0, 1)
     ]

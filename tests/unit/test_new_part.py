@@ -103,7 +103,7 @@ def test_it_imports_nothing_but_the_doors_and_nothing_of_a_template_is_left(writ
     part, test = f"hvg_{written.kind}_{NAME}/{NAME}.py", f"tests/test_{NAME}.py"
     assert opened(written.text(part)) == {"hvg.plugin"}
     assert opened(written.text(test)) == {"hvg.cli", "hvg.testing"}
-    files = [path for path in written.folder.rglob("*.*") if path.is_file()]
+    files = [path for path in written.folder.rglob("*.*") if path.is_file() and path.suffix != ".pyc"]
     assert len(files) == 6
     assert not [path for path in files if re.search(r"{{|{%|%}|}}", path.read_text(encoding="utf-8"))]
 

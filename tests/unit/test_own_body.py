@@ -15,7 +15,6 @@ from hvg.geometry.motion import BODY_JOINTS, Motion, resample, rotation_matrix
 from hvg.geometry.motion_files import load_motion
 from hvg.geometry.own_body import KEYS, write_own_body
 from hvg.geometry.skeleton import BONES, JOINTS
-from hvg.model.load import build_system
 from hvg.parts import registry
 from hvg.sample.shown_body import shown_body
 from hvg.values.body import BodyMotion, Skinning
@@ -164,35 +163,34 @@ def mesh_config():
     return compose(words)
 
 
-@pytest.fixture(scope="module")
-def mesh_system(mesh_config):
-    return build_system(mesh_config)
+# Of a model that is drawn from the mesh.
+READS = {"mesh": True, "poses_photo": False}
 
 
 def asked(**words) -> SampleOptions:
     return SampleOptions(checkpoint="c", reference=["p.png"], motion="own.npz", **words)
 
 
-def test_no_body_model_is_built_where_the_file_brings_the_body(mesh_config, mesh_system, tmp_path):
+def test_no_body_model_is_built_where_the_file_brings_the_body(mesh_config, tmp_path):
     """One could not be: its files are nowhere."""
     smplx = registry.load("body", "smplx")
     nowhere = PartChoice("body", "smplx", smplx, smplx.Config(path=tmp_path / "nowhere"))
     config, body = mesh_config.model_copy(update={"body": nowhere}), own_body()
     motion = Motion(joints=body.joints[0], joint_names=JOINTS, own_body=replace(body, vertices=None))
-    shown = shown_body(mesh_system, config, asked(), motion, torch.tensor([2.0, 0.0]).sort().values)
+    shown = shown_body(config, asked(), motion, torch.tensor([0.0, 2.0]), **READS)
     assert shown.model is None and shown.shape is None
     torch.testing.assert_close(shown.body.vertices, body.vertices[:, [0, 2]])
     assert torch.equal(shown.body.faces, body.faces) and "no body model is built" in shown.notes[0]
     # Another build is another body.
     with pytest.raises(HvgError, match="nowhere"):
-        shown_body(mesh_system, config, asked(shape="mean"), motion, torch.tensor([0.0]))
+        shown_body(config, asked(shape="mean"), motion, torch.tensor([0.0]), **READS)
 
 
-def test_a_body_without_what_a_model_reads_is_followed(mesh_config, mesh_system):
+def test_a_body_without_what_a_model_reads_is_followed(mesh_config):
     body = own_body()
     motion = Motion(joints=body.joints[0], joint_names=JOINTS, own_body=body.without_mesh())
-    shown = shown_body(mesh_system, mesh_config, asked(), motion, torch.tensor([0.0]))
+    shown = shown_body(mesh_config, asked(), motion, torch.tensor([0.0]), **READS)
     assert shown.body.vertices is not None and shown.body.vertices.shape[2] > POINTS and shown.model is not None
-    assert shown.notes[0] == "own.npz brings a body without body.vertices, which this model reads"
+    assert shown.notes[0] == "own.npz brings a body without body.vertices, which is read of it"
     with pytest.raises(HvgError, match="does not say how its person is built"):
-        shown_body(mesh_system, mesh_config, asked(shape="motion"), motion, torch.tensor([0.0]))
+        shown_body(mesh_config, asked(shape="motion"), motion, torch.tensor([0.0]), **READS)

@@ -348,7 +348,7 @@ def edited(config: str, path: str, *value: Any) -> str:
 
 @pytest.mark.parametrize(
     ("path", "other"),
-    [("training.weight_decay", 0.5), ("evaluation.overlap", "allow"), ("protocol.metrics.psnr.bound", "identical")],
+    [("optimizer.weight_decay", 0.5), ("evaluation.overlap", "allow"), ("protocol.metrics.psnr.bound", "identical")],
 )
 def test_a_setting_that_came_later_voids_no_arm_that_was_finished_with_its_default(study, capsys, path, other):
     arms = plan(load_study(study), "plans", [])

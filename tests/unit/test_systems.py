@@ -68,7 +68,16 @@ def test_a_run_without_a_word_trains_a_video_model_as_ever():
 
 def test_an_avatar_has_no_more_than_it_uses(tiny):
     config = composed(tiny)
-    assert set(config.parts) == {"system", "dataset", "renderer", "body", "fit", "refiner", "reconstructor"}
+    assert set(config.parts) == {
+        "system",
+        "dataset",
+        "renderer",
+        "body",
+        "fit",
+        "optimizer",
+        "refiner",
+        "reconstructor",
+    }
     resolved = yaml.safe_load(config.to_yaml())
     unused = {"codec", "backbone", "view_attention", "sampler", "guidance", "alignment", "slots", *SLOTS}
     assert not unused & set(resolved)

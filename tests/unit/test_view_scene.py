@@ -256,7 +256,7 @@ def test_a_wrong_word_is_a_line(tiny, tmp_path, monkeypatch, capsys, wrong):
     assert cli.run(["view", *([] if "sample" in words[0] or "sample" in words[-1] else tiny), *words]) == 1
     said = capsys.readouterr()
     assert told in said.err and said.out == ""
-    assert said.err.count("\n") == (2 if "1 problem in the configuration" in said.err else 1)
+    assert said.err.count("\n") == (3 if "1 problem in the configuration" in said.err else 1)
     assert {path.name for path in tmp_path.iterdir()} == {"there.json"}
 
 
@@ -266,5 +266,5 @@ def test_without_the_library_of_the_page_a_line_says_what_to_install(monkeypatch
     monkeypatch.setitem(sys.modules, "viser", None)
     assert cli.run(["view"]) == 1
     assert capsys.readouterr().err == (
-        "hvg view: the page is made of viser, which is not installed: pip install 'hvg[view]'\n"
+        "hvg view: the page is made of viser, which is not installed; next: `pip install 'hvg[view]'`\n"
     )
