@@ -100,7 +100,9 @@ class BlockRunner:
                 )
             # Shapes are few, and inductor fails at some blocks when it takes sizes for variables. The library's own limit is less
             # than the kinds of blocks of one UNet.
-            compiled = torch.compile(
+            # Its stubs know the last two words of no version.
+            compiler: Any = torch.compile
+            compiled = compiler(
                 function, fullgraph=True, dynamic=False, recompile_limit=MOST_KINDS, isolate_recompiles=True
             )
             self._compiled[function] = partial(_whole, compiled)

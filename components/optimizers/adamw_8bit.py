@@ -127,7 +127,8 @@ class _AdamW8bit(torch.optim.AdamW):
         gradient = weight.grad
         assert gradient is not None
         first, second = SIGNED
-        optimizer_update_8bit_blockwise(
+        update: Any = optimizer_update_8bit_blockwise
+        update(
             "adam",
             gradient.to(moved.dtype).contiguous(),
             moved,

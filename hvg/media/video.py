@@ -101,7 +101,8 @@ class VideoWriter:
             self._container = opening.enter_context(
                 av.open(str(partial), "w", format=kind.container, options=dict(kind.muxing))
             )
-            self._stream = self._container.add_stream(kind.codec, rate=self._rate, options=dict(kind.settings))
+            # One of pictures, which the library tells by the codec.
+            self._stream: Any = self._container.add_stream(kind.codec, rate=self._rate, options=dict(kind.settings))
             opening.push(self._flush)
             self._open = opening.pop_all()
         return self

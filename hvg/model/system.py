@@ -87,7 +87,8 @@ class HumanVideoSystem(TrainedSystem):
         self.codec = codec
         self.prediction, self.sampler, self.solver, self.guidance = prediction, sampler, solver, guidance
         self.foreground_weight, self.noise = foreground_weight, noise or TrainingNoise()
-        self.first_view, self.kept_conditioning = first_view, kept_conditioning
+        self.first_view: Within = first_view
+        self.kept_conditioning = kept_conditioning
         self.reuse, self.kept_features = reuse, kept_features
         self._blanks: dict[tuple, Tensor] = {}
         self.frame_index: Within = frame_index

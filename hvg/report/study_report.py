@@ -99,8 +99,8 @@ def _floor(metric: MetricInfo, results: Results) -> tuple[float | None, str]:
 
 def _videos(results: Results, folder: Path) -> Iterator[tuple[Any, str | None]]:
     """Clips that have a video, and the video's address; None beyond what a page should hold."""
-    shown = [clip for clip in results["clips"] if clip["video"] and (folder / clip["video"]).is_file()]
-    yield from zip(shown, embedded((folder / clip["video"] for clip in shown), MAX_VIDEO_CHARACTERS), strict=True)
+    shown = [clip for clip in results["clips"] if clip["video"] and (folder / str(clip["video"])).is_file()]
+    yield from zip(shown, embedded((folder / str(clip["video"]) for clip in shown), MAX_VIDEO_CHARACTERS), strict=True)
 
 
 def _ranking(metric: MetricInfo, results: Results) -> list[tuple[str, list[dict[str, float]]]]:

@@ -88,7 +88,8 @@ class WatchedRun:
         progress = _read(read_progress, self.folder, problems)
         steps = _read(steps_of, self.folder, problems)
         saved = [int(match[1]) for path in self._checkpoints() if (match := PATTERN.fullmatch(path.name))]
-        step = max([self._step, *saved, *([progress.done] if progress and progress.stage == "train" else [])])
+        begun = progress.done if progress and progress.stage == "train" else 0
+        step = max(self._step, begun, *saved)
         trained = steps is not None and max(saved, default=-1) >= steps
         status, text = ("failed", failure) if failure is not None else self._status(progress, trained)
         return RunNow(

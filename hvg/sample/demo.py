@@ -56,12 +56,15 @@ def as_sampled(options: DemoOptions) -> SampleOptions:
     free |= {} if options.driving is not None else {"motion": motion}
     free |= {} if given.keys() & _SPEEDS or "motion" not in free else {"real_time": True}
     said = {name: value for name, value in given.items() if value is not None or name not in bound}
-    return SampleOptions(**bound | free | said)
+    words: dict[str, Any] = bound | free | said
+    return SampleOptions(**words)
 
 
 def as_words(options: SampleOptions, overrides: Sequence[str]) -> str:
     """The command of ``hvg sample`` that asks for the same."""
-    told = dict.fromkeys(("checkpoint", "reference")) | options.model_dump(mode="json", exclude_unset=True)
+    told: dict[str, Any] = dict.fromkeys(("checkpoint", "reference")) | options.model_dump(
+        mode="json", exclude_unset=True
+    )
     told["reference"] = told["reference"][0] if len(options.reference) == 1 else told["reference"]
     words = [f"{name}={x if isinstance(x, str) else json.dumps(x, separators=(',', ':'))}" for name, x in told.items()]
     return shlex.join(["hvg", "sample", *words, *overrides])

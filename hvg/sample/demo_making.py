@@ -50,7 +50,8 @@ def make_demo_files(options: DemoFilesOptions, overrides: Sequence[str]) -> Iter
         return configs[-1]
 
     with whole_folder(options.make) as partial:
-        model = ExportOptions(checkpoint=checkpoint, out=partial / MODEL, dtype="float16")
+        words: dict[str, Any] = {"checkpoint": checkpoint, "out": partial / MODEL, "dtype": "float16"}
+        model = ExportOptions(**words)
         list(export(model, change))
         # Code in the middle of the package; whoever opens the folder here knows its class.
         (partial / MODEL / PIPELINE).unlink()

@@ -45,5 +45,5 @@ def alike(a: Tensor, b: Tensor) -> bool:
     """Whether two outputs are the same up to rounding, of the largest number; whole numbers and flags to the last."""
     if a.shape != b.shape or not a.is_floating_point():
         return torch.equal(a, b)
-    largest = float(b.abs().max()) if b.numel() else 0.0
+    largest = float(b.detach().abs().max()) if b.numel() else 0.0
     return torch.allclose(a, b, rtol=1e-4, atol=1e-5 * max(1.0, largest if math.isfinite(largest) else 1.0))

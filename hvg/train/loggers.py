@@ -68,12 +68,14 @@ class TensorBoardRun(TensorBoardLogger):
 
     def show(self, sample: Sample, step: int) -> None:
         # Here, and not where it is not installed.
-        from torch.utils.tensorboard.summary import Summary
+        from torch.utils.tensorboard import summary
+
+        message: Any = vars(summary)["Summary"]
 
         coded, (width, height) = moving_picture(sample.frames, sample.frames_per_second)
-        picture = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=coded)
+        picture = message.Image(height=height, width=width, colorspace=3, encoded_image_string=coded)
         # Its own ``add_video`` needs a package more, and does the same.
-        summary = Summary(value=[Summary.Value(tag=sample.name, image=picture)])
+        summary = message(value=[message.Value(tag=sample.name, image=picture)])
         self.experiment.file_writer.add_summary(summary, step)
 
 

@@ -11,6 +11,7 @@ from hvg.config.request_words import RequestWords
 from hvg.config.view_options import OF_MOTION, ViewOptions
 from hvg.core.errors import DataError
 from hvg.core.files import read_text
+from hvg.core.required import required
 from hvg.model.saved_run import trained_config
 from hvg.sample.camera_paths import CameraPath, read_cameras
 from hvg.view.pictures import video_pictures
@@ -74,7 +75,7 @@ def _people(
             return [], [f"the person is not shown: the sample names no {name}"]
         if not file.exists() and name not in options.model_fields_set:
             return [], [f"the person is not shown: {file} is not there; {name}= says where it is now"]
-    asked, _, notes = place(trained_config(checkpoint), words, asked_motion(words), path, 0)
+    asked, _, notes = place(trained_config(required(checkpoint, "checkpoint")), words, asked_motion(words), path, 0)
     return [figure("person", asked.shown.body)], notes
 
 

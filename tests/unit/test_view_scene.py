@@ -256,7 +256,7 @@ def test_a_wrong_word_is_a_line(tiny, tmp_path, monkeypatch, capsys, wrong):
     assert cli.run(["view", *([] if "sample" in words[0] or "sample" in words[-1] else tiny), *words]) == 1
     said = capsys.readouterr()
     assert told in said.err and said.out == ""
-    assert said.err.count("\n") == (3 if "1 problem in the configuration" in said.err else 1)
+    assert said.err.count("\n") == 1 + ("1 problem in the configuration" in said.err) + ("\nnext: " in said.err)
     assert {path.name for path in tmp_path.iterdir()} == {"there.json"}
 
 

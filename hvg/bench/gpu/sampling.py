@@ -14,7 +14,7 @@ def sampling(job: GpuJob, bf16: bool = True) -> dict[str, Any]:
     """Minutes of the whole video: calls of every form of window times their measured seconds, and decoding frame by frame."""
     views, frames = job.size.sampled
     calls = sampling_calls(job.config, views, frames)
-    spent, figures = 0.0, {"calls of the denoiser": sum(calls.values())}
+    spent, figures = 0.0, dict[str, float]({"calls of the denoiser": sum(calls.values())})
     for (v, t, shrink), times in sorted(calls.items()):
         if shrink != 1:
             raise ValueError("this benchmark's sampler keeps the size of the pictures")

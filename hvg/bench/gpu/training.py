@@ -10,6 +10,7 @@ from torch import nn
 
 from hvg.bench.gpu.sizes import GpuJob
 from hvg.bench.gpu.tasks import Task
+from hvg.core.required import required
 from hvg.cost.forecast import divide
 
 UTILISATION = (
@@ -95,7 +96,7 @@ def memory(job: GpuJob) -> dict[str, Any]:
 def encoding(job: GpuJob) -> dict[str, Any]:
     """The codec's encoder, which training without cached latents runs at each step."""
     batch = job.batch(job.size.training, latents=False)
-    frames, images = batch.frames, job.size.training[0] * job.size.training[1]
+    frames, images = required(batch.frames, "frames"), job.size.training[0] * job.size.training[1]
     with torch.no_grad(), job.arithmetic(job.fast == "bf16"):
         seconds = job.seconds(lambda: job.system.codec.encode(frames))
     return {"seconds a step": seconds, "images/s": images / seconds}

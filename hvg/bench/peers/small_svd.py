@@ -45,7 +45,7 @@ def small_pipeline(widths: Sequence[int], heads: Sequence[int], token_width: int
     )
     return StableVideoDiffusionPipeline(
         vae=AutoencoderKLTemporalDecoder(
-            down_block_types=("DownEncoderBlock2D",) * 4, block_out_channels=(32,) * 4, layers_per_block=1
+            **{"down_block_types": ("DownEncoderBlock2D",) * 4, "block_out_channels": (32,) * 4, "layers_per_block": 1}
         ),
         image_encoder=CLIPVisionModelWithProjection(clip),
         unet=UNetSpatioTemporalConditionModel(

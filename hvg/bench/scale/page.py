@@ -97,7 +97,8 @@ def _by_doublings(lines: Sequence[Line], label: str) -> Chart | None:
         chart.figure.update_xaxes(
             tickvals=[math.log2(x) for x in TICKS], ticktext=[f"{x:,}" for x in TICKS], dtick=None
         )
-        for trace in chart.figure.data:
+        traces: Any = chart.figure.data
+        for trace in traces:
             trace.update(hovertemplate="%{y:.4g} on 2^%{x:.0f} GPUs")
     return chart
 

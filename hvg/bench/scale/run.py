@@ -149,7 +149,7 @@ def _measured(words: Sequence[str], ranks: bool, report: Report) -> dict[str, An
         "worst_seconds": max(abs(x.seconds / x.expected - 1) for x in taken),
         "worst_memory": max(abs(x.memory / x.forecast - 1) for x in taken),
     }
-    found = {"steps": steps}
+    found: dict[str, Any] = {"steps": steps}
     if ranks:
         config: RunConfig = compose(small)
         held = measured.measured_ranks(
