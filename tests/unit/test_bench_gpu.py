@@ -1,5 +1,6 @@
 """hvg bench gpu: its rows at tiny size on a CPU, its budget of minutes, its page, and what it says that a CPU cannot give."""
 
+import html
 import json
 from dataclasses import replace
 
@@ -146,7 +147,7 @@ def test_the_command_runs_every_row_on_a_cpu_and_says_which_figures_that_cannot_
     assert record["size"] == "tiny" and record["device"] == "CPU" and record["peak"]["tflops"] > 0
     shares = next(row["figures"] for row in record["rows"] if row["name"] == "kernels")
     assert sum(shares[kind] for kind in [*kernels.KINDS, kernels.OTHER]) == pytest.approx(1)
-    page = (tmp_path / "gpu" / run.PAGE).read_text(encoding="utf-8")
+    page = html.unescape((tmp_path / "gpu" / run.PAGE).read_text(encoding="utf-8"))
     assert "What a CPU cannot give" in page and "nothing of the goals" in page
     assert all(reason in page for row in record["rows"] for reason in row["gpu_only"])
     assert "gpu.html" in capsys.readouterr().out
