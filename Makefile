@@ -40,6 +40,7 @@ env: $(STAMP) ## make the environment, when pyproject.toml or constraints.txt ch
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	DS_BUILD_OPS=0 PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --disable-pip-version-check $(if $(CI),--quiet --progress-bar off) --editable '.[dev]'
+	$(BIN)/python -m compileall -q hvg components
 	touch $@
 
 video-env: $(VIDEO)/.installed ## make the environment of the detector that `hvg motion` and `hvg photo` start: 1 GB

@@ -119,7 +119,7 @@ class BareStep:
     def __init__(self, system: HumanVideoSystem, config: RunConfig) -> None:
         self._system, self._bf16 = system, precision_here(config) == "bf16"
         self._device = next(system.parameters()).device.type
-        self.optimizer: Any = system.configure_optimizers()["optimizer"]
+        self.optimizer: Any = system.make_optimizer()[0]
 
     def __call__(self, batch: ClipBatch) -> None:
         self.optimizer.zero_grad()

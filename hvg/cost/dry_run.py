@@ -38,6 +38,7 @@ from hvg.model.counted_step import LiveBytes, Watch, handle, tensors_of
 from hvg.model.fake_step import FakeNetworks, fake_networks, fake_request, stay, step_shape, with_features
 from hvg.model.load import make_system
 from hvg.model.system import HumanVideoSystem
+from hvg.train.lightning_system import LightningSystem
 from hvg.train.logical_checkpoints import LogicalCheckpoints
 from hvg.train.shares import Share
 from hvg.train.strategies import make_strategy
@@ -135,7 +136,7 @@ def hold(config: RunConfig, rank: int, ranks: int) -> RankBytes:
         system, batch = _system(config, networks), _batch(config, networks)
         inspection = _Inspection(answers)
         _trainer(config, strategy, inspection, ranks).fit(
-            system, train_dataloaders=_Batches(batch, config.training.accumulate)
+            _FakeModule(system), train_dataloaders=_Batches(batch, config.training.accumulate)
         )
     return RankBytes(rank=rank, share=Share(**inspection.held), peak=alive.peak, sent=answers.sent)
 
@@ -207,6 +208,10 @@ class _FakeSystem(HumanVideoSystem):
 
     def aligned(self, batch: ClipBatch) -> tuple[ClipBatch, Tensor | None]:
         return batch, None
+
+
+class _FakeModule(LightningSystem):
+    """Whose batches are where they should be."""
 
     def transfer_batch_to_device(self, batch: ClipBatch, device: torch.device, dataloader_idx: int) -> ClipBatch:
         return batch

@@ -1,4 +1,4 @@
-"""The model as a LightningModule: parts come in built; one training step reads top to bottom."""
+"""The system of video models: parts come in built; one training step reads top to bottom."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -196,7 +196,7 @@ class HumanVideoSystem(TrainedSystem):
         """
         seen = grouped(self.signals.draw(batch), self.temporal_stride)
         given = tell(self.conditioners, condition_slots(self.conditioners, self.signal_keys, seen), seen)
-        given = weigh(self.conditioners, given, self.steps_before + self.global_step)
+        given = weigh(self.conditioners, given, self.steps_done)
         return Conditioning.merge(keep(self.conditioners, given, kept or {}).values())
 
     @torch.no_grad()

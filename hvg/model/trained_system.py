@@ -3,9 +3,8 @@
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Required, TypedDict, Unpack
+from typing import Required, Self, TypedDict, Unpack
 
-import lightning
 import torch
 from torch import Tensor, nn
 
@@ -56,7 +55,7 @@ class Base:
     weights: str | None = None
 
 
-class TrainedSystem(lightning.LightningModule):
+class TrainedSystem(nn.Module):
     """The steps of a system: ``training_step`` (``loss``, and further losses by name), and ``pieces`` of what it makes.
 
     What it draws at random in training it keys by (seed, ``ClipBatch.sample_index``): so a run that was stopped, and any number
@@ -65,7 +64,7 @@ class TrainedSystem(lightning.LightningModule):
     alignment: where people are moved before the network sees them. background: sRGB in [0, 1], behind what it makes. signals:
     the control maps that clips carry for it, and whether a step needs the body's mesh. signal_keys: slot -> the key of its map.
     notes: what the user of a training should know, a line each.
-    steps_before: steps of the run before those that Lightning counts, as of an earlier training that this one goes on with.
+    steps_done: steps of the run that are taken, 0 outside of training.
     rates, base: set where an adapter says what trains: name -> peak learning rate, of weights that have another one than the
     training's; and what the others are. None: checkpoints hold every weight.
     """
@@ -89,7 +88,9 @@ class TrainedSystem(lightning.LightningModule):
         self.signals, self.signal_keys, self.notes = signals, signal_keys or {}, notes
         self._optimizer = optimizer
         self.rates, self.base = {}, None
-        self.steps_before = 0
+        self.steps_done = 0
+        # Not a buffer, which processes would exchange.
+        self._place = torch.empty(0)
 
     # --- training -------------------------------------------------------------------------------------------------
 
@@ -110,12 +111,11 @@ class TrainedSystem(lightning.LightningModule):
     def check_captions(self, captions: Mapping[str, str]) -> None:
         """Raises: DataError for the first clip, of clip id -> caption, that it cannot read; asked before any work."""
 
-    def configure_optimizers(self):
+    def make_optimizer(self) -> tuple[torch.optim.Optimizer, Callable[[int], float]]:
+        """The optimiser of the weights that train, and the share of the peak learning rate at a step."""
         if self._optimizer is None:
             raise RuntimeError("this system was built for sampling: it has no optimiser")
-        optimizer, schedule = self._optimizer(self.groups())
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        return self._optimizer(self.groups())
 
     def groups(self) -> list[Group]:
         """The weights that train, by their learning rates."""
@@ -128,6 +128,17 @@ class TrainedSystem(lightning.LightningModule):
     def told_numbers(self, batch: ClipBatch) -> Told:
         """What its conditioners make of a clip (B = 1); nothing where it has none."""
         return Told({}, ())
+
+    # --- where it is ----------------------------------------------------------------------------------------------
+
+    @property
+    def device(self) -> torch.device:
+        """Where it was moved to."""
+        return self._place.device
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        self._place = fn(self._place)
+        return super()._apply(fn, recurse)
 
     # --- sampling -------------------------------------------------------------------------------------------------
 

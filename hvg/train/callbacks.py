@@ -19,6 +19,7 @@ from hvg.config.stages import TrainingStage
 from hvg.core.exit_codes import PATIENCE, Stopped, end_process
 from hvg.model.trained_system import TrainedSystem
 from hvg.train.counting import Shape
+from hvg.train.lightning_system import LightningSystem
 from hvg.train.logical_checkpoints import LogicalCheckpoints
 from hvg.train.metric_rows import OPTIMIZER
 from hvg.train.throughput import PREFIX, Meter, StepReport, Throughput
@@ -46,7 +47,7 @@ class AfterStep(Callback):
     def on_train_batch_end(self, trainer, pl_module: Any, outputs: Any, batch, batch_idx: int) -> None:
         self.after_batch(trainer, outputs, batch)
         if (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
-            self.after_step(trainer, pl_module)
+            self.after_step(trainer, cast(LightningSystem, pl_module).system)
 
     def after_batch(self, trainer, outputs: Mapping[str, Tensor], batch: ClipBatch) -> None:
         """After the forward and backward pass of a batch; ``outputs`` as ``training_step`` returned."""

@@ -11,6 +11,7 @@ from hvg.core.exit_codes import Stopped
 from hvg.model.trained_system import TrainedSystem
 from hvg.model.writing_beside import WritingBeside
 from hvg.train.callbacks import AfterStep, finish_work
+from hvg.train.lightning_system import LightningSystem
 from hvg.train.logical_checkpoints import LogicalCheckpoints
 from hvg.train.throughput import Meter
 
@@ -36,7 +37,7 @@ class Checkpoints(AfterStep):
         checkpoint["global_step"] = self.run_step(trainer)
         if self.stage is not None and self.stage.label:
             checkpoint["stage"] = self.stage.label
-        base = cast(TrainedSystem, pl_module).base
+        base = cast(LightningSystem, pl_module).system.base
         if base is not None:
             checkpoint["base"] = asdict(base)
 

@@ -21,9 +21,9 @@ from hvg.core.ranks import rank_and_world
 from hvg.core.required import required
 from hvg.model.checkpoint_writing import Entry, write_checkpoint
 from hvg.model.ema import AVERAGE, Averaging
-from hvg.model.trained_system import TrainedSystem
 from hvg.model.training_state import check_loops, optimizer_of
 from hvg.model.writing_beside import WritingBeside
+from hvg.train.lightning_system import LightningSystem
 from hvg.train.process_launcher import ProcessLauncher
 
 
@@ -214,7 +214,7 @@ class LogicalCheckpoints(Strategy):
 
     def _entries(self) -> Iterator[Entry]:
         """Every weight, or where a system says what its base is, those that train; buffers."""
-        system = cast(TrainedSystem, self.lightning_module)
+        system = cast(LightningSystem, self.lightning_module).system
         whole, parameters = system.base is None, dict(system.named_parameters(remove_duplicate=False))
         for name, tensor in system.state_dict().items():
             if name not in parameters:

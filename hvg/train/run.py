@@ -40,6 +40,7 @@ from hvg.model.training_state import check_moments, check_training_state
 from hvg.train.callbacks import AfterStep, DataWait, Interruption, Progress
 from hvg.train.checkpoints import Checkpoints
 from hvg.train.faults import Quarantine, SkippedSteps
+from hvg.train.lightning_system import LightningSystem
 from hvg.train.loggers import make_loggers
 from hvg.train.run_folder import keep_untrained, prepare_folder, run_folder, write_down
 from hvg.train.run_notes import failure_noted
@@ -203,7 +204,6 @@ def _fit(
     else:
         system = begun_system(stage, start, log)
         strategy.carried = start if stage.begins == "continued" else None
-    system.steps_before = stage.first
     if is_first_process():
         write_down(run, start, changed, history, stage)
     for note in [*dataset_notes(config.dataset), *bucket_notes(config), *slot_notes(config), *system.notes]:
@@ -272,7 +272,8 @@ def _fit(
     )
     try:
         with interruption.listening():
-            trainer.fit(system, datamodule=data, ckpt_path=start.path if start is not None and goes_on else None)
+            module = LightningSystem(system, stage.first)
+            trainer.fit(module, datamodule=data, ckpt_path=start.path if start is not None and goes_on else None)
             reached = interruption.run_step(trainer)
             leave(reached == stage.last < run.last_step and not (interruption.agreed or skipped.stopped))
     except Stopped as stop:

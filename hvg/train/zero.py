@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from hvg.config.settings import RunConfig
 from hvg.model.ema import Averaging
+from hvg.train.lightning_system import LightningSystem
 from hvg.train.logical_checkpoints import Piece, SeveralProcesses
 from hvg.train.shares import BUCKET
 
@@ -83,7 +84,7 @@ class Zero(SeveralProcesses, DeepSpeedStrategy):
 
     def _setup_model_and_optimizer(self, model: nn.Module, optimizer: Any, lr_scheduler: Any = None) -> Any:
         if self._partitioned:
-            self.hidden = hide_frozen(model)
+            self.hidden = hide_frozen(cast(LightningSystem, model).system)
             for module in self.hidden.values():
                 module.to(self.root_device)
         return super()._setup_model_and_optimizer(model, optimizer, lr_scheduler)

@@ -37,7 +37,6 @@ FENCES = {
         "hvg/bench/peers",
     ),
     "lightning": (
-        "hvg/model/trained_system.py",
         "hvg/data/training_data.py",
         "hvg/train",
         "hvg/cost/dry_run.py",

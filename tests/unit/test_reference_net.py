@@ -78,7 +78,7 @@ def test_frozen_it_has_no_gradients_is_not_optimised_and_is_saved():
     encoder = system.conditioners["reference_keys"].encoder
     assert all(weight.grad is None and not weight.requires_grad for weight in encoder.parameters())
     assert all(weight.grad is not None for weight in system.backbone.parameters())
-    optimised = {id(w) for group in system.configure_optimizers()["optimizer"].param_groups for w in group["params"]}
+    optimised = {id(w) for group in system.make_optimizer()[0].param_groups for w in group["params"]}
     assert optimised == {id(weight) for weight in system.backbone.parameters()}
     assert "conditioners.reference_keys.encoder.conv_in.weight" in system.state_dict()
 
