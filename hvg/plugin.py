@@ -35,9 +35,10 @@ from hvg.data.shard_writing import write_shards
 from hvg.geometry.filmed_cameras import named_cameras
 from hvg.geometry.given_motion import arms_at_rest
 from hvg.geometry.meshes import vertex_normals
-from hvg.geometry.motion import BODY_JOINTS, Motion, axis_angle, rotation_matrix
+from hvg.geometry.motion import BODY_JOINTS, Motion
 from hvg.geometry.motion_files import load_motion
 from hvg.geometry.retargeting import follow_joints
+from hvg.geometry.rotations import axis_angle, rotation_matrix
 from hvg.geometry.skeleton import BONES, JOINTS, bone_radii
 from hvg.parts.adapter import Adapter, LearningRate, named_weights, train_only
 from hvg.parts.attention import GroupAttention, ViewMaskAttention, attend, group_attention_flops

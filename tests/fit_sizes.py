@@ -14,8 +14,9 @@ from hvg.config.build import build_dataset
 from hvg.config.composition import compose
 from hvg.core.random_keys import generator, numpy_generator
 from hvg.core.text_tables import table
-from hvg.geometry.motion import BODY_JOINTS, Motion, rotation_matrix
+from hvg.geometry.motion import BODY_JOINTS, Motion
 from hvg.geometry.retargeting import relative
+from hvg.geometry.rotations import rotation_matrix
 from hvg.parts.context import Context
 from hvg.parts.scene import BodyModel
 from hvg.testing import tiny_batch

@@ -18,8 +18,9 @@ from hvg.core.random_keys import numpy_generator
 from hvg.core.required import required
 from hvg.geometry.foreign_cameras import write_transforms
 from hvg.geometry.given_motion import SMPLX_REST
-from hvg.geometry.motion import BODY_JOINTS, TO_Y_UP, Motion, axis_angle, rotation_matrix
+from hvg.geometry.motion import BODY_JOINTS, TO_Y_UP, Motion
 from hvg.geometry.motion_files import load_motion
+from hvg.geometry.rotations import axis_angle, rotation_matrix
 from hvg.media.video import write_video
 from hvg.parts.context import SceneContext
 from hvg.values.body import BodyMotion

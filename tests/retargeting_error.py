@@ -11,8 +11,9 @@ from components.bodies.anny import Anny
 from components.people.motions import MOTIONS
 from hvg.geometry.body_conventions import CONVENTIONS, GivenBody
 from hvg.geometry.given_motion import motion_of
-from hvg.geometry.motion import BODY_JOINTS, Motion, rotation_matrix
+from hvg.geometry.motion import BODY_JOINTS, Motion
 from hvg.geometry.retargeting import PARENT
+from hvg.geometry.rotations import rotation_matrix
 from hvg.parts.following import STILL
 
 FRAMES, RATE = 60, 30.0

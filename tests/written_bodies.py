@@ -9,7 +9,8 @@ from hvg.core.errors import DataError
 from hvg.geometry.body_conventions import BodyConvention
 from hvg.geometry.body_files import BodyFile
 from hvg.geometry.body_parameters import _HANDS, BodyParameters, _array, _joints, _turned, _words
-from hvg.geometry.motion import TO_Y_UP, axis_angle, rotation_matrix
+from hvg.geometry.motion import TO_Y_UP
+from hvg.geometry.rotations import axis_angle, rotation_matrix
 from hvg.values.tensors import map_tensors, moved
 
 # Largest entry of a hand's rotation, in radians, that components which cannot express it may lose.

@@ -13,6 +13,7 @@ Files count their rotations from how their model's mean person holds the arms at
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -22,10 +23,12 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from hvg.core.errors import HvgError, did_you_mean
+from hvg.core.kept_tensors import KeptTensors, kept_folder
 from hvg.geometry.given_motion import arms_at_rest
 from hvg.geometry.motion import BODY_JOINTS as DRIVEN
-from hvg.geometry.motion import Z_UP_TO_Y_UP, Motion, axis_angle, rotation_matrix
+from hvg.geometry.motion import Z_UP_TO_Y_UP, Motion
 from hvg.geometry.retargeting import PARENT, align, follow_joints, swing
+from hvg.geometry.rotations import axis_angle, rotation_matrix
 from hvg.geometry.skeleton import JOINTS, bone_radii
 from hvg.parts.context import Context
 from hvg.parts.part import PartConfig
@@ -59,6 +62,11 @@ ANNY_BONES: dict[str, str] = {
 }
 # Left leg of SMPL's neutral rest skeleton: hip to knee and knee to ankle, metres (the right one is its mirror image).
 _LEG_DIRECTIONS = {"hip": (0.034, -0.375, -0.005), "knee": (-0.014, -0.398, -0.044)}
+
+# In the network's order.
+PHENOTYPES = ("gender", "age", "muscle", "weight", "height", "proportions")
+# Shapes that are kept for later processes: 165 KB each.
+MOST_KEPT = 256
 
 # Of the phenotype ``height``: a tenth of a millimetre.
 _HEIGHT_STEP = 1e-4
@@ -102,8 +110,21 @@ def _model() -> Any:
 
 
 @cache
+def _kept() -> KeptTensors:
+    """What earlier processes made of the network, which takes four seconds to import and read: $HVG_BODIES, or
+    ~/.cache/hvg/bodies; nothing if that is empty.
+    """
+    return KeptTensors(kept_folder("HVG_BODIES", "~/.cache/hvg/bodies"), __name__, version("anny"), most=MOST_KEPT)
+
+
+@cache
 def _topology() -> tuple[Tensor, Tensor]:
     """Faces (F, 3) int64 and skinning weights (P, 24): by driven joint, then for the half-twisted forearms."""
+    found = _kept().get("topology", _read_topology)
+    return found["faces"], found["weights"]
+
+
+def _read_topology() -> dict[str, Tensor]:
     model = _model()
     labels, parents = list(model.bone_labels), list(model.bone_parents)
     column = {ANNY_BONES[joint]: k for k, joint in enumerate(DRIVEN)}
@@ -117,11 +138,23 @@ def _topology() -> tuple[Tensor, Tensor]:
     drivers = torch.tensor([driver(bone) for bone in range(len(labels))])
     weights = torch.zeros(len(model.vertex_bone_indices), len(DRIVEN) + 2)
     weights.scatter_add_(1, drivers[model.vertex_bone_indices.long()], model.vertex_bone_weights.float())
-    return model.faces.long(), weights
+    return {"faces": model.faces.long(), "weights": weights}
 
 
 @lru_cache(maxsize=64)
 def _rest_of(shape: tuple[tuple[str, float], ...]) -> _Rest:
+    def make() -> dict[str, Tensor]:
+        rest = _made_rest(shape)
+        heads = torch.stack([rest.heads[joint] for joint in JOINTS])
+        lengths = torch.tensor([rest.floor, rest.stature], dtype=torch.float64)
+        return {"vertices": rest.vertices, "heads": heads, "correction": rest.correction, "lengths": lengths}
+
+    found = _kept().get(["rest", shape], make)
+    floor, stature = found["lengths"].tolist()
+    return _Rest(found["vertices"], dict(zip(JOINTS, found["heads"], strict=True)), found["correction"], floor, stature)
+
+
+def _made_rest(shape: tuple[tuple[str, float], ...]) -> _Rest:
     model = _model()
     rest = model(phenotype_kwargs={name: torch.tensor([value]) for name, value in shape})
     vertices = rest["rest_vertices"][0].float() @ Z_UP_TO_Y_UP.mT
@@ -326,18 +359,17 @@ class Anny(BodyModel):
 
     def shape_of(self, body: BodyMotion) -> dict[str, float]:
         """The phenotypes of a body that it animated."""
-        return dict(zip(_model().phenotype_labels, body.constants["shape"][0].tolist(), strict=True))
+        return dict(zip(PHENOTYPES, body.constants["shape"][0].tolist(), strict=True))
 
     def random_shape(self, generator: np.random.Generator) -> dict[str, float]:
         """Phenotypes of grown people, drawn evenly."""
         return {name: float(generator.uniform(low, high)) for name, (low, high) in _GROWN.items()}
 
     def _rest(self, shape: Mapping[str, float]) -> tuple[_Rest, dict[str, float]]:
-        labels = list(_model().phenotype_labels)
         for name, value in shape.items():
-            if name not in labels:
-                raise HvgError(f"Anny has no phenotype '{name}'. {did_you_mean(name, labels)}")
+            if name not in PHENOTYPES:
+                raise HvgError(f"Anny has no phenotype '{name}'. {did_you_mean(name, PHENOTYPES)}")
             if not 0 <= value <= 1:
                 raise HvgError(f"Anny's phenotype '{name}' is {value}; expected a number from 0 to 1")
-        phenotypes = {name: float(shape.get(name, 0.5)) for name in labels}
+        phenotypes = {name: float(shape.get(name, 0.5)) for name in PHENOTYPES}
         return _rest_of(tuple(phenotypes.items())), phenotypes

@@ -12,8 +12,9 @@ from torch.nn.functional import normalize
 from hvg.core.bounds import FrameCount, Seed
 from hvg.core.errors import DataError
 from hvg.core.required import required
-from hvg.geometry.motion import BODY_JOINTS, axis_angle, rotation_matrix
+from hvg.geometry.motion import BODY_JOINTS
 from hvg.geometry.retargeting import PARENT
+from hvg.geometry.rotations import axis_angle, rotation_matrix
 from hvg.geometry.skeleton import joint_index
 from hvg.parts.context import Context
 from hvg.parts.part import PartConfig

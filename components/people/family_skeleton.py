@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hvg.geometry.body_files import BodyFile
 from hvg.geometry.body_parameters import BodyParameters
-from hvg.geometry.motion import rotation_matrix
+from hvg.geometry.rotations import rotation_matrix
 from hvg.values.body import Skinning
 
 # People at rest that are kept.

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hvg.geometry.motion import Motion, axis_angle, rotation_matrix
+from hvg.geometry.motion import Motion
+from hvg.geometry.rotations import axis_angle, rotation_matrix
 from hvg.parts.scene import BodyModel
 
 SIDES = (("left", 1.0), ("right", -1.0))

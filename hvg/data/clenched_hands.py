@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hvg.core.required import required
 from hvg.data.mistakes import FRAMES, VIEWS, scene_of, silhouettes, spread
-from hvg.geometry.motion import axis_angle, rotation_matrix
+from hvg.geometry.rotations import axis_angle, rotation_matrix
 from hvg.parts.scene import Renderer
 from hvg.values.body import Skinning
 from hvg.values.clip import ClipBatch

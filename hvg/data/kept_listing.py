@@ -18,6 +18,7 @@ from typing import Any
 from hvg import __version__
 from hvg.core.digests import settings_digest
 from hvg.core.files import write_text
+from hvg.core.kept_tensors import kept_folder
 from hvg.core.sources import source_digest
 from hvg.data.recordings import RecordedConfig, Recording, Survey, Track
 from hvg.geometry.motion_files import load_motion
@@ -31,8 +32,7 @@ _TUPLES = {"tuple": tuple, "list": list}
 
 def listings_folder() -> Path | None:
     """$HVG_LISTINGS, or ~/.cache/hvg/listings; None where that is empty."""
-    named = os.environ.get("HVG_LISTINGS", "~/.cache/hvg/listings")
-    return Path(named).expanduser() if named else None
+    return kept_folder("HVG_LISTINGS", "~/.cache/hvg/listings")
 
 
 class KeptListing:

@@ -24,7 +24,8 @@ from torch import Tensor
 from hvg.core.errors import DataError
 from hvg.geometry.body_conventions import BodyConvention, Family
 from hvg.geometry.body_files import HAND_NUMBERS, BodyFile
-from hvg.geometry.motion import BODY_JOINTS, SMPLX_JOINTS, TO_Y_UP, axis_angle, rotation_matrix
+from hvg.geometry.motion import BODY_JOINTS, SMPLX_JOINTS, TO_Y_UP
+from hvg.geometry.rotations import axis_angle, rotation_matrix
 from hvg.values.tensors import moved
 
 # Words of the package smplx, in the order of a pose: the first rotation, the body, what only SMPL-X has, the hands.

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from hvg.geometry.motion import axis_angle, rotation_matrix
+from hvg.geometry.rotations import axis_angle, rotation_matrix
 from hvg.values.cameras import Cameras, azimuths_degrees
 from hvg.values.tensors import map_tensors
 

@@ -26,6 +26,7 @@ from hvg.core.files import read_text, write_text
 from hvg.core.names import name_problem
 from hvg.geometry.camera_matrices import ROTATION_TOLERANCE, read_rigid
 from hvg.geometry.motion import TO_Y_UP, Z_UP_TO_Y_UP
+from hvg.geometry.rotations import of_quaternion
 from hvg.media.images import MOST_PIXELS, picture_size
 from hvg.values.cameras import Cameras
 
@@ -212,15 +213,11 @@ def _lens(path: Path, number: int, words: Sequence[str]) -> tuple[Tensor, tuple[
 
 
 def _rigid(path: Path, place: str, quaternion: tuple[float, ...], shift: Sequence[float]) -> Tensor:
-    # Here, as for motions: it brings PyTorch's compiler with it.
-    import roma
-
-    w, x, y, z = quaternion
-    turn = torch.tensor([x, y, z, w], dtype=torch.float64)
+    turn = torch.tensor(quaternion, dtype=torch.float64)
     if abs(float(turn.norm()) - 1) > ROTATION_TOLERANCE:
         raise DataError(f"{path}: {place}: its quaternion has length {float(turn.norm()):.4g}; expected 1")
     pose = torch.eye(4, dtype=torch.float64)
-    pose[:3, :3] = roma.unitquat_to_rotmat(turn / turn.norm())
+    pose[:3, :3] = of_quaternion(turn / turn.norm())
     pose[:3, 3] = torch.tensor(shift, dtype=torch.float64)
     return pose
 

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from hvg.geometry.body_conventions import Family, GivenBody
-from hvg.geometry.motion import BODY_JOINTS, TO_Y_UP, Motion, axis_angle, rotation_matrix
+from hvg.geometry.motion import BODY_JOINTS, TO_Y_UP, Motion
 from hvg.geometry.retargeting import swing
+from hvg.geometry.rotations import axis_angle, rotation_matrix
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from hvg.geometry.body_conventions import GivenBody
+from hvg.geometry.rotations import axis_angle, rotation_matrix
 from hvg.geometry.skeleton import JOINTS
 from hvg.values.body import BodyMotion
 from hvg.values.tensors import change
@@ -66,21 +67,6 @@ class Motion:
     def places(self) -> dict[str, Tensor]:
         """Joint name -> (T, 3) float32, where joints are given; else nothing."""
         return {} if self.joints is None else dict(zip(self.joint_names, self.joints.float().unbind(1), strict=True))
-
-
-def rotation_matrix(axis_angle: Tensor) -> Tensor:
-    """Rotation matrices (..., 3, 3) of axis-angle vectors (..., 3) in radians."""
-    # Here: it brings PyTorch's compiler with it, a second that a configuration which is only judged need not wait.
-    import roma
-
-    return roma.rotvec_to_rotmat(axis_angle)
-
-
-def axis_angle(matrix: Tensor) -> Tensor:
-    """Axis-angle vectors (..., 3), of at most pi radians, of rotation matrices (..., 3, 3)."""
-    import roma
-
-    return roma.rotmat_to_rotvec(matrix)
 
 
 def resample(motion: Motion, places: Tensor) -> Motion:

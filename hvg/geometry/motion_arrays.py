@@ -16,8 +16,9 @@ from hvg.geometry.body_conventions import CONVENTIONS, BodyConvention, Family, G
 from hvg.geometry.foreign_motion import foreign_unit, foreign_width
 from hvg.geometry.given_motion import motion_of
 from hvg.geometry.keypoint_sets import completed, unnamed
-from hvg.geometry.motion import BODY_JOINTS, SMPLX_JOINTS, TO_Y_UP, Motion, axis_angle
+from hvg.geometry.motion import BODY_JOINTS, SMPLX_JOINTS, TO_Y_UP, Motion
 from hvg.geometry.retargeting import NEEDED
+from hvg.geometry.rotations import axis_angle
 
 RATES = ("mocap_frame_rate", "mocap_framerate", "frames_per_second", "fps")
 EXPECTED = "'poses', 'root_orient' with 'pose_body', 'global_orient' with 'body_pose', or 'joints'"

@@ -7,7 +7,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from hvg.core.errors import HvgError
-from hvg.geometry.motion import BODY_JOINTS, axis_angle, rotation_matrix
+from hvg.geometry.motion import BODY_JOINTS
+from hvg.geometry.rotations import axis_angle, rotation_matrix
 from hvg.geometry.skeleton import BONES
 
 # The joint from which another's bone comes, for the joints of ``hvg.geometry.skeleton.JOINTS``.

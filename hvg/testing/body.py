@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from hvg.geometry.body_parts import joint_codes
-from hvg.geometry.motion import BODY_JOINTS, Motion, rotation_matrix
+from hvg.geometry.motion import BODY_JOINTS, Motion
+from hvg.geometry.rotations import rotation_matrix
 from hvg.geometry.skeleton import BONES, JOINTS
 from hvg.parts.scene import BodyModel
 from hvg.testing.building import make, require

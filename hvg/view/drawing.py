@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import trimesh
 import viser
 
 from hvg.view.scene import Moment, Scene, ShownCamera
@@ -66,11 +65,11 @@ class Drawing:
                 yield _Node("body", person.name, mesh, partial(_move_mesh, mesh, number))
             if shown.ellipsoids is not None and shown.bones is not None:
                 balls = shown.ellipsoids
-                ball = trimesh.creation.icosphere(subdivisions=3)
+                vertices, faces = unit_ball()
                 many = self._api.add_batched_meshes_simple(
                     f"{place}/ellipsoids",
-                    np.asarray(ball.vertices, np.float32),
-                    np.asarray(ball.faces, np.uint32),
+                    vertices,
+                    faces,
                     balls.rotation,
                     balls.center,
                     batched_scales=balls.half_axes,
@@ -168,3 +167,17 @@ def _move_name(text: viser.LabelHandle, number: int, moment: Moment) -> bool:
     camera = moment.cameras[number]
     text.position = camera.center + 0.8 * (camera.corners[0] - camera.corners[3])
     return True
+
+
+def unit_ball(rings: int = 16) -> tuple[np.ndarray, np.ndarray]:
+    """Vertices (P, 3) float32 and faces (F, 3) uint32, outwards, of a sphere cut along meridians and parallels."""
+    turn, along = np.arange(2 * rings), np.arange(rings)[:, None]
+    height, angle = np.pi * np.arange(rings + 1)[:, None] / rings, np.pi * turn / rings
+    vertices = np.stack(
+        np.broadcast_arrays(np.sin(height) * np.cos(angle), np.cos(height), np.sin(height) * np.sin(angle)), -1
+    )
+    here, beside = along * 2 * rings + turn, along * 2 * rings + (turn + 1) % (2 * rings)
+    below, below_beside = here + 2 * rings, beside + 2 * rings
+    # At the poles one of a cell's two faces has no area.
+    faces = np.concatenate([np.stack([here, beside, below], -1)[1:], np.stack([beside, below_beside, below], -1)[:-1]])
+    return vertices.reshape(-1, 3).astype(np.float32), faces.reshape(-1, 3).astype(np.uint32)

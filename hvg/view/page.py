@@ -158,16 +158,16 @@ class Page:
         self._labels = [f"{number}: {name}" for number, name in enumerate(self.scene.names)]
         with gui.add_folder("Cameras"):
             self._chosen = gui.add_dropdown("Camera", self._labels)
-            through = gui.add_button("Look through it", icon=viser.Icon.EYE)
+            through = gui.add_button("Look through it")
             self._edits = gui.add_checkbox(
                 "Move it by hand", False, hint="Drag its key cameras; between them it interpolates."
             )
-            add = gui.add_button("Key camera in this frame", icon=viser.Icon.PLUS)
-            remove = gui.add_button("Remove the key of this frame", icon=viser.Icon.MINUS)
-            here = gui.add_button("Put it where I look from", icon=viser.Icon.CAMERA)
-            back = gui.add_button("As it came", icon=viser.Icon.ARROW_BACK_UP)
+            add = gui.add_button("Key camera in this frame")
+            remove = gui.add_button("Remove the key of this frame")
+            here = gui.add_button("Put it where I look from")
+            back = gui.add_button("As it came")
             self._buttons = [add, remove, here, back]
-            save = gui.add_button("Save the cameras", icon=viser.Icon.DEVICE_FLOPPY, color="green")
+            save = gui.add_button("Save the cameras", color="green")
         self._chosen.on_update(lambda event: self._choose())
         self._edits.on_update(lambda event: self._choose())
         through.on_click(self._look_through)

@@ -17,6 +17,7 @@ from hvg.geometry.body_ellipsoids import body_ellipsoids
 from hvg.geometry.body_parts import bone_codes, part_colours
 from hvg.geometry.camera_moves import common_point
 from hvg.geometry.ellipsoids import Ellipsoids
+from hvg.geometry.rotations import of_quaternion, quaternion
 from hvg.geometry.skeleton import JOINTS, bone_index, complete_joints
 from hvg.values.body import BodyMotion
 from hvg.values.cameras import Cameras
@@ -258,15 +259,9 @@ def picture_corners(cameras: Cameras, distance: float) -> Tensor:
 
 def quaternions(rotations: Tensor) -> np.ndarray:
     """(w, x, y, z), (..., 4), of rotation matrices (..., 3, 3)."""
-    # Here, as for motions: it brings PyTorch's compiler with it.
-    import roma
-
-    return roma.quat_xyzw_to_wxyz(roma.rotmat_to_unitquat(rotations)).numpy()
+    return quaternion(rotations).numpy()
 
 
-def rotation_of(quaternion: Sequence[float] | np.ndarray) -> Tensor:
+def rotation_of(found: Sequence[float] | np.ndarray) -> Tensor:
     """The rotation matrix (3, 3), float64, of (w, x, y, z)."""
-    import roma
-
-    found = roma.quat_wxyz_to_xyzw(torch.as_tensor(np.asarray(quaternion, np.float64)))
-    return roma.unitquat_to_rotmat(normalize(found, dim=-1))
+    return of_quaternion(normalize(torch.as_tensor(np.asarray(found, np.float64)), dim=-1))

@@ -21,7 +21,7 @@ from hvg.geometry.camera_moves import (
     shaken,
     unrest,
 )
-from hvg.geometry.motion import rotation_matrix
+from hvg.geometry.rotations import rotation_matrix
 from hvg.parts import registry
 from hvg.testing import build, nudged, tiny_batch, tiny_context
 from hvg.values.cameras import Cameras, orbit

@@ -11,7 +11,7 @@ from components.bodies.smplx import SmplX
 from components.renderers.warp import Warp
 from hvg.geometry.body_conventions import CONVENTIONS, BodyConvention
 from hvg.geometry.body_parameters import BodyParameters, body_parameters
-from hvg.geometry.motion import axis_angle, rotation_matrix
+from hvg.geometry.rotations import axis_angle, rotation_matrix
 from hvg.values.cameras import orbit
 
 DRAWN = {

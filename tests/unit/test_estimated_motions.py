@@ -21,9 +21,10 @@ from hvg.cli import run
 from hvg.core.errors import DataError
 from hvg.geometry import pickled_files
 from hvg.geometry.keypoint_sets import BODY25, COCO
-from hvg.geometry.motion import BODY_JOINTS, rotation_matrix
+from hvg.geometry.motion import BODY_JOINTS
 from hvg.geometry.motion_files import load_motion
 from hvg.geometry.pickled_files import read_pickled
+from hvg.geometry.rotations import rotation_matrix
 from hvg.geometry.skeleton import JOINTS
 from hvg.testing.scene import standing_joints
 

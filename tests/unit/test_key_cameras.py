@@ -9,7 +9,7 @@ from hvg.config.command_options import SampleOptions
 from hvg.config.view_options import ViewOptions
 from hvg.core.errors import HvgError
 from hvg.geometry.camera_moves import arced, common_point, dollied, over_time, shaken, through_keys
-from hvg.geometry.motion import rotation_matrix
+from hvg.geometry.rotations import rotation_matrix
 from hvg.sample.asked_path import camera_file
 from hvg.sample.camera_paths import read_cameras
 from hvg.values.cameras import look_at, orbit

@@ -10,16 +10,10 @@ from motion_files import save_motion
 
 from components.bodies.anny import Anny
 from hvg.core.errors import DataError, HvgError
-from hvg.geometry.motion import (
-    BODY_JOINTS,
-    SMPLX_JOINTS,
-    Motion,
-    axis_angle,
-    resample,
-    rotation_matrix,
-)
+from hvg.geometry.motion import BODY_JOINTS, SMPLX_JOINTS, Motion, resample
 from hvg.geometry.motion_files import load_motion
 from hvg.geometry.retargeting import NEEDED
+from hvg.geometry.rotations import axis_angle, rotation_matrix
 from hvg.geometry.skeleton import JOINTS
 
 QUARTER = math.pi / 2

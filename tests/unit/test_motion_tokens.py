@@ -12,7 +12,7 @@ from components.nn.body_frame import NUMBERS, POSED, joints_in_body_axes, pose_n
 from components.nn.frame_tokens import squared
 from hvg.config.composition import compose
 from hvg.core.errors import DataError, HvgError
-from hvg.geometry.motion import rotation_matrix
+from hvg.geometry.rotations import rotation_matrix
 from hvg.model.load import build_system
 from hvg.model.slots import weigh
 from hvg.parts.auxiliary import AuxiliaryConfig
@@ -182,5 +182,5 @@ def test_a_training_step_adds_it():
     (raw,) = system.conditioners["pose"](None, batch).losses.values()
     assert torch.allclose(losses["pose_joints"], weight * raw.mean(), rtol=1e-4)
     # Steps of an earlier stage of the run count.
-    system.steps_before = system.conditioners["pose"].config.loss_steps
+    system.steps_done = system.conditioners["pose"].config.loss_steps
     assert system.training_step(batch, 0)["pose_joints"] == 0

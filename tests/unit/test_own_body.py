@@ -11,9 +11,10 @@ from hvg.config.composition import compose
 from hvg.config.settings import PartChoice
 from hvg.core.arrays import member_names, read_archive
 from hvg.core.errors import DataError, HvgError
-from hvg.geometry.motion import BODY_JOINTS, Motion, resample, rotation_matrix
+from hvg.geometry.motion import BODY_JOINTS, Motion, resample
 from hvg.geometry.motion_files import load_motion
 from hvg.geometry.own_body import KEYS, write_own_body
+from hvg.geometry.rotations import rotation_matrix
 from hvg.geometry.skeleton import BONES, JOINTS
 from hvg.parts import registry
 from hvg.sample.shown_body import shown_body

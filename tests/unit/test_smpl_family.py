@@ -24,7 +24,8 @@ from hvg.data.cache import cache_folder
 from hvg.geometry.body_conventions import CONVENTIONS, BodyConvention
 from hvg.geometry.body_files import read_body_file
 from hvg.geometry.body_parameters import body_parameters, notes_on_counts
-from hvg.geometry.motion import BODY_JOINTS, SMPLX_JOINTS, Motion, rotation_matrix
+from hvg.geometry.motion import BODY_JOINTS, SMPLX_JOINTS, Motion
+from hvg.geometry.rotations import rotation_matrix
 from hvg.geometry.skeleton import JOINTS, joint_index
 from hvg.parts import registry
 from hvg.testing import check_body

@@ -10,6 +10,7 @@ import sys
 import time
 from collections import deque
 from dataclasses import fields
+from typing import cast
 
 import lightning
 import pytest
@@ -22,9 +23,12 @@ from hvg.commands.progress import ProgressLines
 from hvg.config.composition import compose
 from hvg.core.quiet import quiet_training
 from hvg.model.counted_step import model_flops
+from hvg.model.trained_system import TrainedSystem
+from hvg.parts.scene import Alignment
 from hvg.train import counting
 from hvg.train.callbacks import AfterStep, DataWait, Progress
 from hvg.train.counting import Counting
+from hvg.train.lightning_system import LightningSystem
 from hvg.train.metric_rows import OPTIMIZER
 from hvg.train.run import train
 from hvg.train.throughput import PREFIX, Meter, StepReport, Throughput
@@ -277,19 +281,19 @@ class Clips(Dataset):
         return ClipBatch(cameras=cameras, clip_id=("",), subject=("",), num_valid=(1 + (index % 2 == 0),))
 
 
-class Slow(lightning.LightningModule):
+class Slow(TrainedSystem):
     """A weight whose loss takes three seconds."""
 
     def __init__(self, clock: Clock) -> None:
-        super().__init__()
+        super().__init__(seed=0, alignment=cast(Alignment, None))
         self.weight, self.clock = torch.nn.Parameter(torch.ones(())), clock
 
     def training_step(self, batch, batch_idx):
         self.clock.pass_(3.0)
         return {"loss": self.weight * 1.0}
 
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), lr=0.25)
+    def make_optimizer(self):
+        return torch.optim.SGD(self.parameters(), lr=0.25), lambda step: 1.0
 
 
 class Norms(SingleDeviceStrategy):
@@ -336,7 +340,7 @@ def fit(work: StepFlops, steps: int, accumulate: int = 1) -> tuple[list[StepRepo
         enable_model_summary=False,
     )
     loader = DataLoader(Clips(clock, steps * accumulate), batch_size=None)
-    trainer.fit(Slow(clock), loader)
+    trainer.fit(LightningSystem(Slow(clock)), loader)
     return list(reports), logger.rows
 
 

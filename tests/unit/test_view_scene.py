@@ -24,6 +24,7 @@ from hvg.sample.request import make_clip
 from hvg.testing import tiny_batch
 from hvg.values.cameras import Cameras, project
 from hvg.view.clips import clip_scene
+from hvg.view.drawing import unit_ball
 from hvg.view.pictures import PICTURE_SIDE, small_pictures
 from hvg.view.requests import request_scene
 from hvg.view.scene import FITTED, PLAIN, TRUE, fitting_distance, moment, picture_corners, rotation_of
@@ -268,3 +269,13 @@ def test_without_the_library_of_the_page_a_line_says_what_to_install(monkeypatch
     assert capsys.readouterr().err == (
         "hvg view: the page is made of viser, which is not installed; next: `pip install 'hvg[view]'`\n"
     )
+
+
+def test_a_ball_is_closed_and_looks_outwards():
+    vertices, faces = unit_ball(16)
+    corners = vertices[faces.astype(int)].astype(float)
+    volumes = np.einsum("fi,fi->f", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])) / 6
+    assert volumes.min() > 0 and volumes.sum() == pytest.approx(4 / 3 * np.pi, rel=0.02)
+    edges = {(a, b) for face in faces.tolist() for a, b in zip(face, face[1:] + face[:1], strict=True)}
+    place = {index: tuple(np.round(vertex, 5) + 0.0) for index, vertex in enumerate(vertices)}
+    assert all((place[b], place[a]) in {(place[c], place[d]) for c, d in edges} for a, b in list(edges)[::97])

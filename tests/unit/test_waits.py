@@ -28,10 +28,10 @@ from hvg.core.quiet import quiet_training
 from hvg.data.training_data import ClipDataModule
 from hvg.model.fake_step import fake_request, stay, step_shape
 from hvg.model.load import make_system
-from hvg.model.system import HumanVideoSystem
 from hvg.testing import tiny_batch
 from hvg.train.callbacks import AfterStep, Interruption, Progress
 from hvg.train.faults import Quarantine, SkippedSteps
+from hvg.train.lightning_system import LightningSystem
 from hvg.train.strategies import make_strategy
 from hvg.train.throughput import Meter
 from hvg.train.utilisation import StepFlops
@@ -127,7 +127,7 @@ def _is_mask(x: Tensor | None) -> bool:
 # --- a run on that device ---
 
 
-class OnDevice(HumanVideoSystem):
+class OnDevice(LightningSystem):
     """Lightning knows of a CPU alone."""
 
     def transfer_batch_to_device(self, batch: ClipBatch, device: torch.device, dataloader_idx: int) -> ClipBatch:
@@ -157,7 +157,7 @@ def steps_of(config: RunConfig, folder: Path, monkeypatch: pytest.MonkeyPatch) -
     with DEVICE:
         codec = build.build_codec(config, blank=True)
         networks = build.build_networks(config, codec, blank=True)
-    system = make_system(config, build.complete_parts(config, codec, *networks), OnDevice)
+    system = make_system(config, build.complete_parts(config, codec, *networks))
     for module in (system, codec):
         if isinstance(module, torch.nn.Module):
             module.to(DEVICE)
@@ -199,7 +199,7 @@ def steps_of(config: RunConfig, folder: Path, monkeypatch: pytest.MonkeyPatch) -
         num_sanity_val_steps=0,
     )
     with waits:
-        trainer.fit(system, train_dataloaders=Batches(batch, STEPS * config.training.accumulate))
+        trainer.fit(OnDevice(system), train_dataloaders=Batches(batch, STEPS * config.training.accumulate))
     return every.steps
 
 

@@ -1,0 +1,88 @@
+"""Tensors that are kept for later processes are those that were made; damage and full folders are not noticed."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from hvg.core.kept_tensors import KeptTensors, kept_folder
+
+
+class Maker:
+    """Makes a tensor and counts how often."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self) -> dict[str, torch.Tensor]:
+        self.count += 1
+        return {"x": torch.arange(6.0).view(2, 3).T / 3, "n": torch.tensor(self.count)}
+
+
+def kept(folder, *more, most=4):
+    return KeptTensors(folder, "hvg.geometry.rotations", *more, most=most)
+
+
+def test_what_was_made_once_is_read(tmp_path):
+    make = Maker()
+    first, again = (kept(tmp_path / "new").get(["shape", 0.5], make) for _ in range(2))
+    assert make.count == 1
+    assert torch.equal(first["x"], again["x"]) and first["n"] == again["n"] == 1
+    assert kept(tmp_path / "new").get(["shape", 0.25], make)["n"] == 2
+    assert kept(tmp_path / "new", "another version").get(["shape", 0.5], make)["n"] == 3
+
+
+def test_a_damaged_file_is_made_anew(tmp_path):
+    make = Maker()
+    kept(tmp_path).get("a", make)
+    (file,) = tmp_path.iterdir()
+    file.write_bytes(file.read_bytes()[:-5])
+    assert kept(tmp_path).get("a", make)["n"] == 2
+    assert kept(tmp_path).get("a", make)["n"] == 2
+
+
+def test_a_full_folder_and_none_keep_nothing_more(tmp_path):
+    make = Maker()
+    for name in range(6):
+        kept(tmp_path, most=4).get(name, make)
+    assert len(list(tmp_path.iterdir())) == 4
+    before = make.count
+    kept(None).get(0, make)
+    assert make.count == before + 1 and len(list(tmp_path.iterdir())) == 4
+
+
+def test_a_folder_that_cannot_be_made_is_not_missed(tmp_path):
+    (tmp_path / "file").write_text("")
+    assert kept(tmp_path / "file").get("a", Maker())["n"] == 1
+
+
+def test_an_empty_variable_names_no_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("HVG_BODIES", "")
+    assert kept_folder("HVG_BODIES", "~/x") is None
+    monkeypatch.setenv("HVG_BODIES", str(tmp_path))
+    assert kept_folder("HVG_BODIES", "~/x") == tmp_path
+
+
+@pytest.mark.parametrize("mesh", [True, False])
+def test_annys_bodies_are_the_same_bits_read_as_made_and_need_no_network(tmp_path, mesh):
+    code = (
+        "import hashlib, sys, torch\n"
+        "from components.bodies.anny import Anny\n"
+        "from hvg.geometry.motion import Motion\n"
+        "motion = Motion(rotations={'left_elbow': torch.tensor([[0.0, -0.7, 0.2]])})\n"
+        f"body = Anny().animate(motion, {{'height': 0.3}}, mesh={mesh})\n"
+        "parts = [body.joints, body.bone_radii, *body.parameters.values(), *([] if body.vertices is None else "
+        "[body.vertices, body.faces, body.skinning.vertex_weights, body.skinning.transforms])]\n"
+        "print(hashlib.sha256(b''.join(x.numpy().tobytes() for x in parts)).hexdigest(), 'anny' in sys.modules)\n"
+    )
+
+    def run(folder) -> list[str]:
+        environment = {**os.environ, "HVG_BODIES": str(folder), "PYTHONPATH": ":".join(sys.path)}
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+        return done.stdout.split()
+
+    made, read = (run(tmp_path / "bodies") for _ in range(2))
+    assert (made[1], read[1]) == ("True", "False")
+    assert made[0] == read[0] == run("")[0]
