@@ -15,7 +15,7 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
-from hvg.config import checks
+from hvg.config import checks, clip_checks
 from hvg.config.changes import mark_of
 from hvg.config.chosen_parts import given_keys, with_chosen_parts
 from hvg.config.groups import config_loader, groups_of, options_of
@@ -222,7 +222,7 @@ def _judge(raw: dict[str, Any], problems: list[Problem], overrides: Sequence[str
     configs, found = dict[str, RunConfig](), dict[str, list[Problem]]()
     for label, tree in stage_trees(raw).items():
         configs[label], failed, of_parse = parse(tree, _written(overrides))
-        of_files = checks.check_files(configs[label], failed) if new else []
+        of_files = clip_checks.check_files(configs[label], failed) if new else []
         found[label] = [*of_parse, *checks.check(configs[label], failed), *of_files]
     problems = [*problems, *stage_problems(raw), *problems_of_all(found)]
     if problems:

@@ -1,10 +1,13 @@
 """The ports that all slots of a system fill: in training, in sampling, and where a step is only counted."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
+from hvg.core.on_device import upload
+from hvg.core.random_keys import generator
 from hvg.parts.model import Conditioner
 from hvg.values.clip import ClipBatch
 from hvg.values.conditioning import Conditioning
@@ -48,6 +51,24 @@ def weigh(
         return {f"{slot}_{name}": weight * value for name, value in given[slot].losses.items()}
 
     return {slot: replace(ports, losses=losses(slot)) for slot, ports in given.items()}
+
+
+def drawn(
+    conditioners: Mapping[str, Conditioner], seed: int, indices: Sequence[int], draw: Tensor
+) -> dict[str, Tensor]:
+    """Slot -> which clips (B) keep its signal, of the slots that are dropped in training.
+
+    indices: places (B) of the clips in the training order. draw: (B) in [0, 1), for the slots that drop together; one that drops
+    alone has draws of its own, keyed by (seed, slot, place).
+    """
+
+    def own(slot: str) -> Tensor:
+        draws = [torch.rand((), generator=generator(seed, "dropout", slot, index)) for index in indices]
+        return upload(torch.stack(draws), draw.device)
+
+    parts = droppable(conditioners)
+    draws = {slot: own(slot) if part.config.drops == "alone" else draw for slot, part in parts.items()}
+    return {slot: draws[slot] >= part.config.dropout for slot, part in parts.items()}
 
 
 def droppable(conditioners: Mapping[str, Conditioner]) -> dict[str, Conditioner]:

@@ -22,8 +22,8 @@ from hvg.model.latent_pictures import decoded_pieces, resized_latents
 from hvg.model.planned_steps import frames_by_shrink
 from hvg.model.sampling import sample
 from hvg.model.sampling_memory import sampled_bytes
-from hvg.model.slots import condition_slots, droppable, keep, tell, weigh
-from hvg.model.told import numbers_of
+from hvg.model.slots import condition_slots, drawn, droppable, keep, tell, weigh
+from hvg.model.told import told_of
 from hvg.model.trained_system import Latents, MakeOptimizer, TrainedSystem
 from hvg.model.training_noise import TrainingNoise
 from hvg.model.window_denoiser import WindowDenoiser
@@ -37,7 +37,7 @@ from hvg.values.clip import ClipBatch, Within
 from hvg.values.conditioning import Conditioning
 from hvg.values.grid import ViewGrid
 from hvg.values.latent_clip import grouped, latent_grid, latent_index, of_last_frames
-from hvg.values.latent_time import grouped_frames, latent_frames
+from hvg.values.latent_time import latent_frames
 from hvg.values.moved import align
 from hvg.values.scored_clip import Told
 
@@ -142,14 +142,8 @@ class HumanVideoSystem(TrainedSystem):
         sample index).
         """
 
-        def own(slot: str) -> Tensor:
-            indices = required(batch.sample_index, "ClipBatch.sample_index").tolist()
-            draws = [torch.rand((), generator=generator(self.seed, "dropout", slot, index)) for index in indices]
-            return upload(torch.stack(draws), draw.device)
-
-        parts = droppable(self.conditioners)
-        draws = {slot: own(slot) if part.config.drops == "alone" else draw for slot, part in parts.items()}
-        return {slot: draws[slot] >= part.config.dropout for slot, part in parts.items()}
+        indices = required(batch.sample_index, "ClipBatch.sample_index").tolist()
+        return drawn(self.conditioners, self.seed, indices, draw)
 
     def region_weight(self, batch: ClipBatch, latents: Tensor) -> Tensor | float:
         """1 on the background, 1 + foreground_weight on the person, in latent cells; 0 where a clip is padded."""
@@ -201,18 +195,10 @@ class HumanVideoSystem(TrainedSystem):
 
     @torch.no_grad()
     def told_numbers(self, batch: ClipBatch) -> Told:
-        """Of every slot that fills a port, as of ``numbers_of``; who is told, and how strongly, is not asked."""
+        """Of every slot that fills a port, as of ``told_of``; who is told, and how strongly, is not asked."""
         seen = grouped(self.signals.draw(self.aligned(batch)[0]), self.temporal_stride)
         given = condition_slots(self.conditioners, self.signal_keys, seen)
-        numbers = {slot: numbers_of(ports) for slot, ports in given.items()}
-        frames = range(batch.grid[2])
-        chosen = grouped_frames(
-            range(latent_frames(len(frames), self.temporal_stride)), len(frames), self.temporal_stride
-        )
-        return Told(
-            {slot: found[0] for slot, found in numbers.items() if found is not None},
-            tuple(chosen[self.temporal_stride - 1 :: self.temporal_stride]),
-        )
+        return told_of(given, batch.grid[2], self.temporal_stride)
 
     def places(self, batch: ClipBatch) -> tuple[Tensor | None, ViewGrid]:
         """Where the latent frames of an aligned batch stand: in the video (B, t), and before which cameras (B, V, t)."""

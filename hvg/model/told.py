@@ -1,15 +1,27 @@
 """What a conditioner says, as numbers for every view and latent frame: for measures of what a signal knows."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 from hvg.values.conditioning import Conditioning
+from hvg.values.latent_time import grouped_frames, latent_frames
+from hvg.values.scored_clip import Told
 
 # Cells along each side that maps are averaged to, and numbers of tokens beyond which their mean stands for them.
 CELLS, MOST = 4, 4096
+
+
+def told_of(given: Mapping[str, Conditioning], frames: int, stride: int) -> Told:
+    """Of a clip (B = 1) of so many frames, each slot's numbers, as of ``numbers_of``, at the last frame of every latent one.
+
+    given: slot -> its ports. stride: frames that a latent frame joins.
+    """
+    numbers = {slot: numbers_of(ports) for slot, ports in given.items()}
+    chosen = grouped_frames(range(latent_frames(frames, stride)), frames, stride)
+    return Told({slot: x[0] for slot, x in numbers.items() if x is not None}, tuple(chosen[stride - 1 :: stride]))
 
 
 def numbers_of(conditioning: Conditioning) -> Tensor | None:

@@ -13,7 +13,7 @@ from components.datasets.synthetic import Synthetic
 from components.nn.body_frame import joints_in_body_axes
 from components.renderers.warp import Warp
 from hvg.commands.show import contact_sheet
-from hvg.config import checks
+from hvg.config import clip_checks
 from hvg.config.command_options import ShowOptions
 from hvg.config.composition import compose
 from hvg.core.eight_bit import same_bits
@@ -239,10 +239,10 @@ def test_a_run_that_would_learn_to_copy_is_refused_before_it_starts():
     words = ["scale=cpu", "pose=motion_tokens", "pose.inject=channels"]
     copying = compose([*words, "dataset.driving=other_view"]).model_copy
     config = copying()
-    assert not checks.check_files(config)
+    assert not clip_checks.check_files(config)
     copied = config.dataset.config.model_copy(update={"driving": "same_view"})
     choice = replace(config.dataset, config=copied)
-    (problem,) = checks.check_files(copying(update={"dataset": choice}))
+    (problem,) = clip_checks.check_files(copying(update={"dataset": choice}))
     assert "which pose reads, is the target itself from the same camera" in str(problem)
     allowed = config.data.model_copy(update={"copied_driving": "allow"})
-    assert not checks.check_files(copying(update={"dataset": choice, "data": allowed}))
+    assert not clip_checks.check_files(copying(update={"dataset": choice, "data": allowed}))

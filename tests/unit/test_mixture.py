@@ -9,7 +9,7 @@ from preparing import in_this_process
 from recordings import write_monocular
 
 from hvg.config.build import build_dataset
-from hvg.config.checks import check_files
+from hvg.config.clip_checks import check_files
 from hvg.config.composition import compose, parse_resolved
 from hvg.core.checkpoint import Checkpoint, checkpoint_path, remove_checkpoint
 from hvg.core.errors import ConfigError, DataError
