@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 from hvg.commands.progress import ProgressLines
 from hvg.commands.words import options_and_overrides
 from hvg.config.composition import compose, judge_words
 from hvg.config.view_options import ViewOptions
 from hvg.core.errors import HvgError
-from hvg.view.scene import Scene
+
+if TYPE_CHECKING:
+    from hvg.view.scene import Scene
 
 
 def run(words: list[str]) -> int:
@@ -16,22 +19,31 @@ def run(words: list[str]) -> int:
     options, overrides = options_and_overrides(words, ViewOptions, judge=judge_words)
     if find_spec("viser") is None:
         raise HvgError("the page is made of viser, which is not installed", then="pip install 'hvg[view]'")
-    from hvg.view import server
+    from hvg.view.listening import address, check_output, close, listen
 
-    server.check_output(options)
-    scene = open_scene(options, overrides)
-    if options.frame >= scene.num_frames:
-        raise HvgError(f"frame={options.frame}: there are {scene.num_frames} frames, counted from 0")
-    page = server.open_page(scene, options)
-    for note in scene.notes:
-        print(f"note: {note}")
-    print(f"{scene.title}: {server.address(page)} (Ctrl-C ends it)", flush=True)
-    server.serve(page)
+    check_output(options)
+    server = listen(options)
+    try:
+        print(f"the page opens at {address(server)}; the scene is being read", flush=True)
+        scene = open_scene(options, overrides)
+        if options.frame >= scene.num_frames:
+            raise HvgError(f"frame={options.frame}: there are {scene.num_frames} frames, counted from 0")
+        from hvg.view.server import open_page, serve
+
+        page = open_page(scene, options, server)
+        for note in scene.notes:
+            print(f"note: {note}")
+        print(f"{scene.title}: {address(server)} (Ctrl-C ends it)", flush=True)
+        serve(page)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        close(server)
     print("ended")
     return 0
 
 
-def open_scene(options: ViewOptions, overrides: Sequence[str]) -> Scene:
+def open_scene(options: ViewOptions, overrides: Sequence[str]) -> "Scene":
     """The scene that the words name. Raises: HvgError for anything that cannot be used."""
     # Each of them imports for seconds what the others do without.
     if options.sample is not None:

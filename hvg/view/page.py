@@ -49,7 +49,6 @@ class Page:
         self.drawing = Drawing(server.scene, scene, moment(scene, frame, self._distance))
         self._gizmos: dict[int, viser.TransformControlsHandle] = {}
         self._look(scene)
-        server.gui.configure_theme(show_logo=False, show_share_button=False, control_width="medium")
         self._add_words(scene)
         self._add_time()
         self._add_layers()

@@ -18,7 +18,7 @@ from hvg.config.build import load_clip
 from hvg.config.composition import compose
 from hvg.config.view_options import ViewOptions
 from hvg.sample.camera_paths import read_cameras
-from hvg.view import server
+from hvg.view import listening, server
 from hvg.view.clips import clip_scene
 
 # Without a graphics card Chromium draws a scene by the processor, for minutes.
@@ -53,13 +53,13 @@ def shown(clip, tmp_path_factory):
             browser.send(
                 "Emulation.setDeviceMetricsOverride", width=WIDTH, height=HEIGHT, deviceScaleFactor=1, mobile=False
             )
-            browser.open(server.address(page))
+            browser.open(listening.address(page.server))
             browser.wait_for("document.body.textContent.includes('Save the cameras')")
             yield page, browser, out
     finally:
         ended.set()
         player.join()
-        server.close(page)
+        listening.close(page.server)
 
 
 def scene_of(browser: Browser) -> np.ndarray:
@@ -106,7 +106,7 @@ def test_the_page_draws_a_frame_and_asks_nobody_else(shown):
     red, blue = (scene[..., a] - scene[..., b] for a, b in ((0, 2), (2, 0)))
     assert (red > 60).sum() > 50 and (blue > 60).sum() > 50 and (scene.min(axis=-1) > 200).mean() > 0.5
     asked = {address.split("/")[2] for address in browser.addresses if address.startswith("http")}
-    assert asked == {server.address(page).removeprefix("http://")}
+    assert asked == {listening.address(page.server).removeprefix("http://")}
     assert not [problem for problem in browser.problems if "rror" in problem]
     text = browser.run("document.body.textContent")
     assert "a clip" in text and "true body" in text and "fitted body" in text

@@ -138,7 +138,7 @@ def test_a_port_that_is_taken_is_left_and_a_host_that_is_not_there_is_told():
     pytest.importorskip("viser")
     import socket
 
-    from hvg.view.server import free_port
+    from hvg.view.listening import free_port
 
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
