@@ -51,7 +51,7 @@ class ClipImage(PhotoConditioner[ClipImageConfig]):
     def __init__(self, config: ClipImageConfig, context: ConditionerContext) -> None:
         super().__init__(config, context)
         width = context.ports.token_width
-        self.encoder = FrozenClip(config.path, context.blank)
+        self.encoder = FrozenClip(config.path, f"{context.slot}.path", context.blank)
         self.projection = None if self.encoder.width == width else nn.Linear(self.encoder.width, width)
 
     @classmethod
@@ -84,12 +84,13 @@ class ClipImage(PhotoConditioner[ClipImageConfig]):
 class FrozenClip:
     """CLIP's image encoder, read at its first use. No module, so that it is neither trained, saved nor partitioned.
 
-    width: of its embedding. blank: as in ``Context``; a hub id is then taken to be SVD's.
+    setting: that names its folder. width: of its embedding. blank: as in ``Context``; a hub id is then taken to be SVD's.
     """
 
-    def __init__(self, path: str, blank: bool = False) -> None:
-        self._files = Component(place=path, name="image_encoder", setting="image_embedding.path", stem="model")
-        self._images = Component(place=path, name="feature_extractor", setting="image_embedding.path")
+    def __init__(self, path: str, setting: str, blank: bool = False) -> None:
+        self._setting = setting
+        self._files = Component(place=path, name="image_encoder", setting=setting, stem="model")
+        self._images = Component(place=path, name="feature_extractor", setting=setting)
         self._components: dict[str, Any] = {}
         self.width = SVD_WIDTH if self._files.folder is None else int(self._files.settings()["projection_dim"])
         if blank:
@@ -110,7 +111,7 @@ class FrozenClip:
         encoder = given.get("image_encoder")
         if encoder is not None and encoder.config.projection_dim != self.width:
             raise HvgError(
-                f"image_embedding.path: the embedding of the image encoder is {encoder.config.projection_dim} wide, not "
+                f"{self._setting}: the embedding of the image encoder is {encoder.config.projection_dim} wide, not "
                 f"{self.width}; download it and give its folder, so that its width is known beforehand"
             )
         self._components |= given

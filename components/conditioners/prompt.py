@@ -52,8 +52,9 @@ class Prompt(EncodedText[PromptConfig], TextConditioner[PromptConfig]):
     def __init__(self, config: PromptConfig, context: ConditionerContext) -> None:
         """Raises: HvgError, one line, for files that are missing; DataError for a text of the settings that is too long."""
         super().__init__(config, context)
+        self._slot = context.slot
         for name in ("prompt", "default", "negative"):
-            self._fitting(clean(getattr(config, name) or ""), f"text.{name}")
+            self._fitting(clean(getattr(config, name) or ""), f"{self._slot}.{name}")
 
     @classmethod
     def spec(cls, config: PromptConfig, ports: Ports) -> ConditioningSpec:
@@ -99,7 +100,7 @@ class Prompt(EncodedText[PromptConfig], TextConditioner[PromptConfig]):
             return self._fitting(text, f"clip '{clip}'")
         if config.default is None:
             raise DataError(
-                f"clip '{clip}' has no caption, and the model reads one; text.default says what stands in for it"
+                f"clip '{clip}' has no caption, and the model reads one; {self._slot}.default says what stands in for it"
             )
         return clean(config.default)
 
@@ -134,7 +135,7 @@ class Prompt(EncodedText[PromptConfig], TextConditioner[PromptConfig]):
             if count > most:
                 raise DataError(
                     f"{whose}: its text '{text[:40]}...' takes {count} tokens of {self.config.encoder}, which gives {most} "
-                    "(text.encoder_settings.max_tokens); shorten it, or say text.too_long=cut"
+                    f"({self._slot}.encoder_settings.max_tokens); shorten it, or say {self._slot}.too_long=cut"
                 )
         return text
 

@@ -56,13 +56,14 @@ class PublishedText(TextEncoder[PublishedTextConfig]):
     def __init__(self, config: PublishedTextConfig, context: ConditionerContext, path: str | None = None) -> None:
         """Raises: HvgError, one line, where a file is missing or cannot be used."""
         super().__init__(config, context)
+        self._setting = f"{context.slot}.path"
         self._tokenizer_name = config.place.replace("text_encoder", "tokenizer")
         if path is None:
             raise HvgError(
-                f"text.path: {type(self).__module__.rpartition('.')[2]} is read from files; give text.path the folder of a "
-                f"pipeline with {self._tokenizer_name}/ and {config.place}/"
+                f"{self._setting}: {type(self).__module__.rpartition('.')[2]} is read from files; give {self._setting} the "
+                f"folder of a pipeline with {self._tokenizer_name}/ and {config.place}/"
             )
-        self._files = Component(place=path, name=config.place, setting="text.path", stem="model")
+        self._files = Component(place=path, name=config.place, setting=self._setting, stem="model")
         settings = self._files.settings()
         if not isinstance(settings.get(self.wide), int):
             raise self._files.missing(
@@ -72,8 +73,8 @@ class PublishedText(TextEncoder[PublishedTextConfig]):
         limit = settings.get("max_position_embeddings")
         if isinstance(limit, int) and config.max_tokens > limit:
             raise HvgError(
-                f"text.encoder_settings.max_tokens: {config.max_tokens} is asked for, the {config.place} at '{path}' has places "
-                f"for {limit}"
+                f"{context.slot}.encoder_settings.max_tokens: {config.max_tokens} is asked for, the {config.place} at '{path}' "
+                f"has places for {limit}"
             )
         self._kept: OrderedDict[tuple[str, str], Tensor] = OrderedDict()
         self._blank, self._components = context.blank, dict[str, Any]()
@@ -95,7 +96,7 @@ class PublishedText(TextEncoder[PublishedTextConfig]):
         network = given.get(self.config.place)
         if network is not None and getattr(network.config, self.wide) != self.width:
             raise HvgError(
-                f"text.path: tokens of the text encoder are {getattr(network.config, self.wide)} wide, not {self.width}"
+                f"{self._setting}: tokens of the text encoder are {getattr(network.config, self.wide)} wide, not {self.width}"
             )
         self._components |= given
         self._kept.clear()
@@ -152,7 +153,7 @@ class PublishedText(TextEncoder[PublishedTextConfig]):
         import transformers
 
         holds = f"tokenizer_config.json and {' or '.join(self.vocabularies)}"
-        files = Component(place=path, name=self._tokenizer_name, setting="text.path", holds=holds)
+        files = Component(place=path, name=self._tokenizer_name, setting=self._setting, holds=holds)
         folder, vocabulary = files.file("tokenizer_config.json").parent, files.file(*self.vocabularies)
         if vocabulary.suffix == ".model" and find_spec("sentencepiece") is None:
             raise files.missing("spiece.model alone needs the package sentencepiece, which is not here")

@@ -164,10 +164,12 @@ def _network_context(
 
 
 def _build_conditioners(config: RunConfig, context: BackboneContext, backbone: Backbone) -> dict[str, Conditioner]:
-    given = ConditionerContext(**{**vars(context), "backbone": backbone})
-    return {
-        slot: _build_seeded(choice, given, config.seed, "slot", slot) for slot, choice in config.conditioners.items()
-    }
+    def given(slot: str) -> ConditionerContext:
+        place = wiring.path_of_slot(config, slot)
+        return ConditionerContext(**{**vars(context), "backbone": backbone, "slot": place})
+
+    chosen = config.conditioners.items()
+    return {slot: _build_seeded(choice, given(slot), config.seed, "slot", slot) for slot, choice in chosen}
 
 
 def build_dataset(config: RunConfig, split: str) -> Dataset:

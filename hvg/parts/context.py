@@ -56,7 +56,11 @@ class BackboneContext(Context):
 
 @dataclass(frozen=True, kw_only=True)
 class ConditionerContext(BackboneContext):
-    """What a conditioner gets; without a renderer or a body model where it draws nothing, as where a step is only counted."""
+    """What a conditioner gets; without a renderer or a body model where it draws nothing, as where a step is only counted.
+
+    slot: where its settings stand in a configuration, such as ``text`` or ``slots.hands``, for what it says of them.
+    """
 
     codec: Codec = field()
     backbone: Backbone = field()
+    slot: str = "conditioner"

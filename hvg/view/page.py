@@ -15,6 +15,7 @@ from hvg.core.errors import HvgError
 from hvg.core.files import system_reason
 from hvg.view.drawing import CHOSEN, Drawing
 from hvg.view.key_cameras import EditedPath
+from hvg.view.listening import LocalServer
 from hvg.view.scene import Scene, fitting_distance, moment, quaternions, rotation_of
 
 # From where a page first looks: degrees from the front and above the horizon, and how many times as far as the cameras are.
@@ -40,7 +41,7 @@ class Page:
     save: writes the cameras, and says where; it raises HvgError or OSError where it cannot.
     """
 
-    def __init__(self, server: viser.ViserServer, scene: Scene, frame: int, save: Callable[[EditedPath], str]) -> None:
+    def __init__(self, server: LocalServer, scene: Scene, frame: int, save: Callable[[EditedPath], str]) -> None:
         self.server, self.scene, self.frame, self._save = server, scene, frame, save
         self.path = EditedPath(given=scene.cameras, target=scene.target)
         # Users' words come from several threads.

@@ -199,7 +199,7 @@ def test_what_is_read_of_a_clip():
     assert prompt().text_of(" a  woman &gt; 5 ", "c") == "a woman > 5"
     assert prompt(prompt="a man").text_of("a woman", "c") == prompt(prompt="a man").text_of("", "c") == "a man"
     assert [prompt(default="somebody").text_of(caption, "c") for caption in ("", "a woman")] == ["somebody", "a woman"]
-    with pytest.raises(DataError, match=r"clip 'c' has no caption, .*text\.default"):
+    with pytest.raises(DataError, match=r"clip 'c' has no caption, .*conditioner\.default"):
         prompt().text_of(" ", "c")
     bare = replace(tiny_batch(), caption=None)
     assert prompt(default="somebody").texts(bare) == ["somebody"] * 2
@@ -237,11 +237,11 @@ def test_a_text_that_is_too_long_is_one_line_or_cut(text_folder, encoder):
     captions = {"short": "a red", "long": "a person in a red coat walks and waves"}
     check_captions([part], {"short": captions["short"]})
     with pytest.raises(
-        DataError, match=rf"clip 'long'.* tokens of {encoder}, which gives 6 .*text\.too_long=cut"
+        DataError, match=rf"clip 'long'.* tokens of {encoder}, which gives 6 .*conditioner\.too_long=cut"
     ) as error:
         check_captions([part], captions)
     assert "\n" not in str(error.value)
-    with pytest.raises(DataError, match=r"^text\.prompt: its text"):
+    with pytest.raises(DataError, match=r"^conditioner\.prompt: its text"):
         prompt(folder, encoder, encoder_settings=most, prompt=captions["long"])
     cut = prompt(folder, encoder, encoder_settings=most, too_long="cut")
     check_captions([cut], captions)
@@ -273,13 +273,13 @@ def without(folder, tmp_path, *gone):
     ],
 )
 def test_a_folder_that_lacks_something_is_one_line_when_the_part_is_built(text_folder, tmp_path, gone, reason):
-    with pytest.raises(HvgError, match=rf"^text\.path: {reason}") as error:
+    with pytest.raises(HvgError, match=rf"^conditioner\.path: {reason}") as error:
         prompt(without(text_folder / "umt5", tmp_path, gone))
     assert "\n" not in str(error.value)
 
 
 def test_no_folder_and_one_of_another_network_are_one_line(text_folder, tmp_path):
-    with pytest.raises(HvgError, match=r"^text\.path: umt5 is read from files; give text\.path the folder"):
+    with pytest.raises(HvgError, match=r"^conditioner\.path: umt5 is read from files; give conditioner\.path the folder"):
         part = registry.load("conditioner", "prompt")
         build(part, part.Config(encoder="umt5"), tiny_context())
     shutil.copytree(text_folder / "umt5", tmp_path / "clip")
@@ -294,7 +294,7 @@ def test_damaged_files_are_one_line(text_folder, tmp_path):
     tokens, weights = folder / "umt5" / "tokenizer" / "tokenizer.json", folder / "umt5" / "text_encoder"
     whole = tokens.read_text()
     tokens.write_text(whole[: len(whole) // 2])
-    with pytest.raises(HvgError, match=r"^text\.path: no tokenizer at") as error:
+    with pytest.raises(HvgError, match=r"^conditioner\.path: no tokenizer at") as error:
         prompt(folder)
     assert "\n" not in str(error.value)
     tokens.write_text(whole)
@@ -409,3 +409,17 @@ def test_a_forecast_reads_no_weights_and_counts_the_network(tiny, text_folder, t
         assert tokens.shape == (1, 1, 1, 512, 24)
     whole = load_file(text_folder / "umt5" / "text_encoder" / "model.safetensors")
     assert sum(p.numel() for p in weights) == sum(x.numel() for x in whole.values())
+
+
+@pytest.mark.parametrize(
+    ("words", "setting"),
+    [
+        (["text=prompt", "text.encoder=umt5"], "text.path"),
+        (["camera=camera_prompt", "camera.encoder=umt5"], "camera.path"),
+        (["+slots.pooled.name=prompt", "slots.pooled.encoder=umt5"], "slots.pooled.path"),
+    ],
+)
+def test_a_part_without_its_files_says_the_setting_of_its_own_slot(tiny, words, setting):
+    with pytest.raises(HvgError) as error:
+        build_system(compose([*tiny, *words, "backbone.cross_attention_width=24"]))
+    assert str(error.value).startswith(f"{setting}: ") and "\n" not in str(error.value)
