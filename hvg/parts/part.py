@@ -89,7 +89,13 @@ MarkT = TypeVar("MarkT")
 ConfigT = TypeVar("ConfigT", bound=PartConfig, default=Any)
 
 
-class Part(Generic[ConfigT]):
+class _Plain:
+    """Python compares how the bases of classes are laid out where an object is given another class, as ``fully_shard`` does with
+    modules; one below ``Generic`` alone is refused.
+    """
+
+
+class Part(_Plain, Generic[ConfigT]):
     """Anything that can be chosen by name.
 
     ``Config`` is its settings class: the type parameter, as in ``class Pairs(Sampler[PairsConfig])``, or what is called so.

@@ -237,6 +237,7 @@ def test_every_experiment_takes_two_steps_at_every_scale(experiment, scale, svd_
     small_buckets, given = "data.buckets=[[2,1],[1,2]]", ["evaluation.known_views=[0]", "backbone.kernels=fast"]
     grids = {
         "hvg_stage2": [small_buckets],
+        "demo": [small_buckets],
         "human4dit": [small_buckets],
         "hvg": [f"stages.views_and_frames.{small_buckets}"],
         "diffuman4d": ["data.buckets=[[2,1],[2,2]]", *given],

@@ -1,12 +1,16 @@
 """Blocks of networks: what strategies that divide weights gather, one at a time."""
 
+from typing import Any
+
 import pytest
 import torch
 from tiny_backbones import BACKBONES
 from torch import nn
+from torch.distributed.fsdp import FSDPModule
 
 from hvg.parts import registry
 from hvg.parts.blocks import InBlocks, blocks_of, run_block
+from hvg.parts.registry import KINDS
 from hvg.testing.backbone import LATENTS, SIZE, build_backbone, let_through
 from hvg.testing.blocks import check_blocks
 from hvg.train.shares import weight_sizes
@@ -73,3 +77,14 @@ def test_a_weight_that_is_asked_for_while_its_block_does_not_run_is_found():
             with pytest.raises(AssertionError, match=r"the output: weights of a block .* use run_block"):
                 check_blocks(network, lambda network=network: {"the output": network(x)})
         assert all(torch.equal(weight, before[name]) for name, weight in network.named_parameters())
+
+
+def test_modules_of_every_kind_of_part_can_be_given_the_class_that_shards():
+    """Python refuses classes whose bases are laid out otherwise; blocks may be parts, as attention over views is."""
+    parts = [registry.load(kind, name) for kind in KINDS for name in registry.names(kind)]
+    modules = [cls for cls in parts if issubclass(cls, nn.Module)]
+    assert {"Aligned2dViewAttention", "SvdUNet"} <= {cls.__name__ for cls in modules}
+    for cls in modules:
+        part: Any = object.__new__(cls)
+        object.__setattr__(part, "__class__", type(f"FSDP{cls.__name__}", (FSDPModule, cls), {}))
+        assert isinstance(part, FSDPModule) and isinstance(part, cls)
