@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
+from typing_extensions import TypeVar
 
-from hvg.parts.context import Context
+from hvg.core.errors import HvgError
 from hvg.parts.metric import Measurement, Metric, Score
 from hvg.parts.part import PartConfig
 from hvg.values.long_clip import LongClip
@@ -31,22 +32,26 @@ class CellMetricConfig(PartConfig):
     )
 
 
-class CellMetric(Metric):
+CellT = TypeVar("CellT", bound=CellMetricConfig, default=Any)
+
+
+class CellMetric(Metric[CellT]):
     """Keeps one number for every cell of a clip's V x T grid: ``cells``, (V, T) float64, NaN where there is none.
 
-    definition: may name settings in braces, as ``l1/{config.scale}/v2``. frames_before: how many frames before its own a number
-    depends on: 0 where each is of one moment. Then a long clip is measured piece by piece along time. None: it depends on more.
+    Its settings derive from ``CellMetricConfig``. frames_before: how many frames before its own a number depends on: 0 where
+    each is of one moment. Then a long clip is measured piece by piece along time. None: it depends on more.
     """
 
     Config: ClassVar[type[PartConfig]] = CellMetricConfig
     counted: ClassVar[str] = "frames"
     frames_before: ClassVar[int | None] = None
 
-    def __init__(self, config: Any, context: Context | None = None) -> None:
-        self.config = config
-        definition = getattr(type(self), "definition", None)
-        if isinstance(definition, str):
-            self.definition = definition.format(config=config)
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if cls.reduce is CellMetric.reduce and not issubclass(cls.Config, CellMetricConfig):
+            raise TypeError(
+                f"{cls.__name__}: settings of a metric of pictures derive from CellMetricConfig; {cls.Config.__name__} does not"
+            )
 
     def measure_pieces(self, clip: LongClip) -> Measurement:
         """The same as ``measure``, read piece by piece."""
@@ -62,7 +67,7 @@ class CellMetric(Metric):
         return mean_score(cells, self.config.average, self.counted)
 
 
-class FrameMetric(CellMetric):
+class FrameMetric(CellMetric[CellT]):
     """Scores every valid frame of every view by itself."""
 
     frames_before = 0
@@ -90,7 +95,12 @@ class FrameMetric(CellMetric):
         for index in calls(valid, clip.truth.shape[-2] * clip.truth.shape[-1]):
             true = truth[index]
             cover = torch.ones_like(true[:, 0], dtype=torch.float32) if alpha is None else alpha[index].float()
-            cells[index] = self.score(prediction[index], true, cover[:, None]).double().cpu()
+            scores = self.score(prediction[index], true, cover[:, None])
+            if scores.shape != (len(index),):
+                raise HvgError(
+                    f"{type(self).__name__}.score gives {tuple(scores.shape)}; expected ({len(index)},), a number a frame"
+                )
+            cells[index] = scores.double().cpu()
         return {"cells": cells.view(clip.grid).numpy()}
 
 
@@ -148,7 +158,7 @@ def unit_range(frames: Tensor) -> Tensor:
     return frames.float() / 255
 
 
-class ChangeMetric(CellMetric):
+class ChangeMetric(CellMetric[CellT]):
     """Scores how wrongly a clip changes from one frame to the next (or one view to the next), whatever the frames are.
 
     A clip with one frame (one view) has no score. axis: 1 for time; 0 for views, around the whole circle.

@@ -9,7 +9,9 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor
 
-from hvg.parts.part import Part
+from hvg.core.errors import HvgError
+from hvg.parts.context import Context
+from hvg.parts.part import ConfigT, Part
 from hvg.values.long_clip import LongClip
 from hvg.values.scored_clip import ScoredClip
 
@@ -92,7 +94,7 @@ class KeypointRegressor(Part):
 Measurement = Mapping[str, np.ndarray]
 
 
-class Metric(Part):
+class Metric(Part[ConfigT]):
     """A number about clips, in two steps: what is kept of a clip, and what all that was kept comes to.
 
     A measurement is a function of its clip alone. So ranks may share the clips, the numbers stay the same to the last bit,
@@ -102,7 +104,8 @@ class Metric(Part):
     measures (a field that the clip does not hold). It is then reported as not available, with the reason. Any other error
     ends no evaluation either, but counts as a failure: its traceback goes into results.json, and the exit code is 1.
 
-    definition: id of exactly how the number is computed; a changed computation gets a new one.
+    definition: id of exactly how the number is computed; a changed computation gets a new one. It may name settings in braces, as
+    ``l1/{config.scale}/v2``: numbers of other settings have other ids.
     verdict: whether a better value means a better arm. False for a number that a blank, faded or still video improves, or
     that is best at no end: it describes, and no table colours or ranks it. Where that depends on settings, ``judges`` says.
     requires: fields of ScoredClip that it needs besides prediction and truth.
@@ -119,6 +122,17 @@ class Metric(Part):
     requires: ClassVar[frozenset[str]] = frozenset()
     networks: Mapping[str, str] = {}
     measurement: str | None = None
+
+    def __init__(self, config: ConfigT | None = None, context: Context | None = None) -> None:
+        super().__init__(config, context)
+        definition = getattr(type(self), "definition", None)
+        if isinstance(definition, str):
+            try:
+                self.definition = definition.format(config=config)
+            except (AttributeError, LookupError, ValueError) as error:
+                raise HvgError(
+                    f"{type(self).__name__}: its definition {definition!r} names no setting of its own: {error}"
+                ) from None
 
     @classmethod
     def judges(cls, config: Any) -> bool:

@@ -1,17 +1,18 @@
 """Checks of what every metric promises."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from math import isfinite
 from typing import Any
 
 import numpy as np
 
+from hvg.core.errors import HvgError, did_you_mean
 from hvg.parts.context import Context
-from hvg.parts.metric import Measurement, Metric
+from hvg.parts.metric import Measurement, Metric, Score
 from hvg.testing.building import make, require
 from hvg.testing.scene import tiny_scored_clips
-from hvg.values.scored_clip import ScoredClip
+from hvg.values.scored_clip import NotAvailable, ScoredClip
 
 
 def check_metric(
@@ -21,8 +22,21 @@ def check_metric(
 
     Raises: AssertionError that says which promise is broken. NotAvailable where the metric needs what is not there.
     """
-    clips = tiny_scored_clips() if clips is None else clips
+    try:
+        _check(cls, config, context, tiny_scored_clips() if clips is None else clips)
+    except NotAvailable:
+        raise
+    except HvgError as error:
+        raise AssertionError(str(error)) from error
+
+
+def _check(cls: type[Metric], config: Any, context: Context | None, clips: Sequence[ScoredClip]) -> None:
     check_definition(cls, config, context)
+    held = [field.name for field in fields(ScoredClip)]
+    for field in sorted(cls.requires - {*held}):
+        require(
+            hasattr(ScoredClip, field), f"requires names '{field}', which no clip holds. {did_you_mean(field, held)}"
+        )
     metric = make(cls, config, context)
     kept = {clip.clip_id: metric.measure(clip) for clip in clips}
     check_measurements(make(cls, config, context), kept, clips)
@@ -32,8 +46,11 @@ def check_metric(
 
 def check_definition(cls: type[Metric], config: Any, context: Context | None) -> None:
     """Its id says how the number is computed, and is the same whenever it is built."""
-    first, second = (make(cls, config, context).definition for _ in range(2))
+    parts = [make(cls, config, context) for _ in range(2)]
+    require(all(hasattr(part, "definition") for part in parts), f"{cls.__name__} does not say its definition")
+    first, second = (part.definition for part in parts)
     require(isinstance(first, str) and bool(first), "definition has to be an id, such as 'psnr/float/v1'")
+    require("{" not in first, f"definition {first!r} has braces left: settings are named as {{config.NAME}}")
     require(first == second, f"two metrics of the same settings are called {first!r} and {second!r}")
 
 
@@ -57,7 +74,9 @@ def check_measurements(metric: Metric, kept: Mapping[str, Measurement], clips: S
 
 def check_score(metric: Metric, kept: Mapping[str, Measurement]) -> None:
     """The score is a finite number of the clips that were measured, whatever their order."""
-    score, turned = metric.reduce(kept), metric.reduce(dict(reversed(list(kept.items()))))
+    score = metric.reduce(kept)
+    require(isinstance(score, Score), f"reduce has to give a Score, and gives {type(score).__name__}")
+    turned = metric.reduce(dict(reversed(list(kept.items()))))
     require(isfinite(score.value) and score.count > 0, f"the score is {score.value} of {score.count} {score.counted}")
     require(
         abs(score.value - turned.value) <= 1e-6 * abs(score.value) + 1e-9, "the score depends on the order of clips"

@@ -25,7 +25,8 @@ from components.solvers.ddim import DDIMSolver
 from components.solvers.heun import HeunSolver
 from components.view_attention.aligned_2d import Aligned2dViewAttention
 from components.view_attention.neighbours import NeighboursViewAttention
-from hvg.parts.metric import KeypointRegressor
+from hvg.parts.frame_metric import FrameMetric
+from hvg.parts.metric import KeypointRegressor, Metric
 from hvg.parts.model import Conditioner
 from hvg.parts.part import PartConfig
 from hvg.parts.plan import Sampler
@@ -290,6 +291,52 @@ class KeepsPictures(PSNR):
         return {**super().measure(clip), "pictures": np.asarray(clip.prediction)}
 
 
+class Nameless(Metric):
+    """Has no id."""
+
+    requires = frozenset({"alfa"})
+
+    def measure(self, clip):
+        return {"mean": np.asarray(float(clip.prediction.float().mean()))}
+
+    def reduce(self, kept):
+        return 1.0
+
+
+class Braces(Nameless):
+    """Sets its id itself, with braces left."""
+
+    def __init__(self, config=None, context=None):
+        self.config, self.definition = config, "mean/{config.gap}/v1"
+
+
+class NoSetting(Nameless):
+    """Names a setting that it does not have."""
+
+    definition = "mean/{config.gap}/v1"
+
+
+class Misspelt(Nameless):
+    """Needs a field that no clip has."""
+
+    definition = "mean/v1"
+
+
+class GivesANumber(Misspelt):
+    """Gives a number where a score is meant."""
+
+    requires = frozenset()
+
+
+class OneForAll(FrameMetric):
+    """One number for all frames that are scored together."""
+
+    definition = "one/v1"
+
+    def score(self, prediction, truth, alpha):
+        return prediction.float().mean()
+
+
 class WorldNormals(Warp):
     """Normals in the world's axes."""
 
@@ -473,6 +520,12 @@ FAULTS = [
     (check_metric, Reversed, {}, "lower is better, but the truth scores"),
     (check_metric, Remembers, {}, "depends on what was measured before"),
     (check_metric, KeepsPictures, {}, "'pictures' keeps pictures"),
+    (check_metric, Nameless, {}, "Nameless does not say its definition"),
+    (check_metric, Braces, {}, r"has braces left: settings are named as \{config.NAME\}"),
+    (check_metric, NoSetting, {}, "names no setting of its own: .*gap"),
+    (check_metric, Misspelt, {}, "'alfa', which no clip holds. Did you mean 'alpha'"),
+    (check_metric, GivesANumber, {}, "reduce has to give a Score, and gives float"),
+    (check_metric, OneForAll, {}, r"score gives \(\); expected \(\d+,\), a number a frame"),
     (check_renderer, WorldNormals, {}, "normals differ"),
     (check_renderer, Corners, {}, "pixels beside the pixel's centre|depth is off|show a box"),
     (check_renderer, FirstPose, {}, "show a box"),
