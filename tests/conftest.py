@@ -3,6 +3,7 @@
 import os
 import random
 import subprocess
+import sys
 import textwrap
 import time
 import uuid
@@ -23,6 +24,13 @@ TINY = (*TINY_RUN, "backbone.widths=[32,32]", "backbone.heads=[1,1]")
 
 # What a data set holds is looked at anew by every test that does not ask for another.
 os.environ["HVG_LISTINGS"] = ""
+
+
+def pytest_configure(config):
+    """On a new machine Anny's body is read once, before the processes that test begin: it takes minutes, and says so."""
+    folder = Path(os.environ.get("ANNY_CACHE_DIR", "~/.cache/anny")).expanduser()
+    if not (hasattr(config, "workerinput") or any(folder.glob("*/*.safetensors"))):
+        subprocess.run([sys.executable, "-c", "import anny; anny.Anny(skinning_method='lbs')"], check=True)
 
 
 @pytest.hookimpl(trylast=True)

@@ -10,6 +10,7 @@ then turns by Q_j C_j, where Q_j is the product of SMPL-X's rotations from the r
 Files count their rotations from how their model's mean person holds the arms at rest: Q_j begins with the turn to that.
 """
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
@@ -105,7 +106,14 @@ def _model() -> Any:
     # Importing Anny would start it otherwise, with its banner.
     start_warp()
     import anny
+    from anny.paths import get_anny_cache_path
 
+    folder = get_anny_cache_path()
+    if not any(folder.glob("*/*.safetensors")):
+        # Nobody would wait for minutes without a word.
+        print(
+            f"note: Anny's body is read for the first time, for minutes; 0.8 GB are kept in {folder}", file=sys.stderr
+        )
     return anny.Anny(skinning_method="lbs").float().requires_grad_(False)
 
 

@@ -86,3 +86,14 @@ def test_annys_bodies_are_the_same_bits_read_as_made_and_need_no_network(tmp_pat
     made, read = (run(tmp_path / "bodies") for _ in range(2))
     assert (made[1], read[1]) == ("True", "False")
     assert made[0] == read[0] == run("")[0]
+
+
+def test_the_first_use_of_annys_body_on_a_machine_is_said(tmp_path):
+    """Stopped as soon as it says so, for reading it takes minutes."""
+    code = "import anny\nanny.Anny = lambda **_: exit(3)\nfrom components.bodies.anny import _model\n_model()"
+    environment = {**os.environ, "ANNY_CACHE_DIR": str(tmp_path / "new"), "PYTHONPATH": ":".join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert done.returncode == 3
+    assert (
+        done.stderr == f"note: Anny's body is read for the first time, for minutes; 0.8 GB are kept in {tmp_path}/new\n"
+    )
