@@ -11,6 +11,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from hvg.commands.listing import kind_by_other_name
 from hvg.commands.words import take_options
 from hvg.config.command_options import NewPartOptions
 from hvg.config.groups import config_loader, options_of
@@ -36,6 +37,10 @@ LONGEST = 60
 
 def run(words: list[str]) -> int:
     """``hvg new part NAME kind= [out=]``; 0."""
+    if not any(word.startswith("kind=") for word in words):
+        # What else is wrong comes first.
+        _name_of([word for word in words if not word.startswith("out=")])
+        raise HvgError(f"kind= has to be given, as in `{FORM}`. Known: {', '.join(registry.KINDS)}.")
     options, others = take_options(words, NewPartOptions)
     for line in new_part(_name_of(others), options):
         print(line)
@@ -49,7 +54,9 @@ def new_part(name: str, options: NewPartOptions) -> list[str]:
     """
     kind = options.kind
     if kind not in registry.KINDS:
-        raise HvgError(f"kind={kind}: no part is of that kind. {did_you_mean(kind, registry.KINDS)}")
+        meant = kind_by_other_name(kind)
+        hint = f"It is a {meant}: kind={meant}" if meant else did_you_mean(kind, registry.KINDS)
+        raise HvgError(f"kind={kind}: no part is of that kind. {hint}")
     problem = name_problem(kind, name)
     if problem:
         raise HvgError(f"'{name}' cannot be the name of a new {kind}: {problem}")

@@ -191,6 +191,14 @@ def test_a_folder_that_holds_something_is_left_alone(capsys, tmp_path, monkeypat
     [
         (["part", NAME, "kind=smapler"], "kind=smapler: no part is of that kind. Did you mean 'sampler'?"),
         (["part", NAME, "kind=logger"], "kind=logger: no part is of that kind."),
+        (["part", NAME, "kind=signal"], "kind=signal: no part is of that kind. It is a conditioner: kind=conditioner"),
+        (["part", NAME, "kind=pose"], "kind=pose: no part is of that kind. It is a conditioner: kind=conditioner"),
+        (
+            ["part", NAME],
+            "kind= has to be given, as in `hvg new part NAME kind=conditioner`. Known: adapter, alignment,",
+        ),
+        (["part", NAME, "kid=sampler"], "unknown option 'kid'. Did you mean 'kind'?"),
+        (["part"], "expected one name, as in `hvg new part NAME kind=conditioner`, got 'part'"),
         (["part", "kind=sampler"], "expected one name, as in `hvg new part NAME kind=conditioner`, got 'part'"),
         (["pat", NAME, "kind=sampler"], "got 'pat of_the_lab'"),
         (["part", NAME, "kind=sampler", "uot=x"], "unknown option 'uot'. Did you mean 'out'?"),
