@@ -144,7 +144,6 @@ def _rendered(layout: str, kind: str, name: str) -> str:
         "group": group,
         "package": _package(kind, name),
         "distribution": _distribution(kind, name),
-        "interface": registry.KINDS[kind][1].rpartition(".")[2],
         "version": registry.VERSION,
         # A kind's template says others.
         "words": [f"{group}={name}"],
@@ -153,7 +152,7 @@ def _rendered(layout: str, kind: str, name: str) -> str:
     own = "".join(word.capitalize() for word in name.split("_"))
     part = template.render(given, layout="part.py.j2", cls=own)
     cls = own if _taken(part).isdisjoint({own, f"{own}Config", f"{own}Steps"}) else f"{own}Part"
-    text = template.render(given, layout=layout, cls=cls)
+    text = template.render(given, layout=layout, cls=cls, base=_base(part, own))
     return f"{text.rstrip()}\n"
 
 
@@ -166,6 +165,12 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+
+
+def _base(source: str, cls: str) -> str:
+    """The name of the class that a module's class is derived from; of several the first."""
+    (node,) = [node for node in ast.parse(source).body if isinstance(node, ast.ClassDef) and node.name == cls]
+    return ast.unparse(node.bases[0]).partition("[")[0]
 
 
 def _taken(source: str) -> set[str]:

@@ -17,6 +17,7 @@ from test_plugin import opened
 from hvg import plugin, testing
 from hvg.cli import run
 from hvg.commands import new
+from hvg.config.composition import compose
 from hvg.parts import registry
 
 NAME = "of_the_lab"
@@ -114,6 +115,33 @@ def test_what_is_typed_next_is_what_its_readme_and_its_test_say(written):
     words = ", ".join(f'"{word}"' for word in typed.split()[1:])
     assert f"run([{words}]) == 0" in written.text(f"tests/test_{NAME}.py")
     assert any(word.endswith(f"={NAME}") for word in typed.split())
+
+
+def test_its_readme_names_what_the_part_is_built_on(written):
+    part = written.text(f"hvg_{written.kind}_{NAME}/{NAME}.py")
+    (base,) = re.findall(r"^class OfTheLab\((\w+)", part, re.MULTILINE)
+    assert f"`python -m pydoc hvg.plugin.{base}`" in written.text("README.md")
+    assert issubclass(getattr(plugin, base), registry._interface(written.kind))
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "silent"),
+    [
+        ("conditioner", "`hvg show pose=of_the_lab`", "hvg evaluate"),
+        ("conditioner", "`hvg train pose=of_the_lab debug=tiny name=try`", "hvg evaluate"),
+        ("metric", "`hvg evaluate checkpoint=RUN protocol=of_the_lab`", "hvg train"),
+        ("sampler", "`hvg evaluate checkpoint=RUN sampler=of_the_lab`", "hvg show"),
+        ("guidance", "`hvg evaluate checkpoint=RUN guidance=of_the_lab`", "hvg train"),
+    ],
+)
+def test_its_readme_says_what_a_part_of_the_kind_is_used_for(kind, said, silent, packages):
+    text = packages[kind].text("README.md")
+    assert said in text and silent not in text
+
+
+def test_a_first_try_of_its_readme_is_a_run(installed):
+    for words in re.findall(r"`hvg train (.* debug=tiny) name=try`", installed.text("README.md")):
+        assert compose(words.split()).training.steps == 2
 
 
 def test_code_of_every_kind_is_in_order(packages):
