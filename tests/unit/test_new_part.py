@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+import shutil
 import subprocess
 import sys
 from contextlib import redirect_stdout
@@ -162,6 +163,26 @@ def test_one_that_is_called_as_something_that_it_imports_gets_another_class(tmp_
         assert f"import {own}Part\n" in files[f"tests/test_{name}.py"]
         assert f"{name}:{own}Part" in files["pyproject.toml"]
     assert "class Pairs(" in new.package_files("sampler", "pairs")["hvg_sampler_pairs/pairs.py"]
+
+
+def test_a_second_part_moves_into_the_first_ones_package_as_the_page_says(packages, tmp_path, monkeypatch):
+    first, second = packages["conditioner"], packages["sampler"]
+    package, moved, site = "hvg_conditioner_of_the_lab", "hvg_sampler_of_the_lab", tmp_path / "site"
+    both = shutil.copytree(first.folder, tmp_path / "both", ignore=shutil.ignore_patterns("__pycache__"))
+    (both / package / "turns.py").write_text(second.text(f"{moved}/{NAME}.py"))
+    (both / package / "conf" / "sampler").mkdir()
+    (both / package / "conf" / "sampler" / "turns.yaml").write_text("name: turns\n")
+    (line,) = [line for line in first.text("pyproject.toml").splitlines() if line.startswith('"conditioner.')]
+    added = f'"sampler.turns" = "{package}.turns:OfTheLab"'
+    (both / "pyproject.toml").write_text(first.text("pyproject.toml").replace(line, f"{line}\n{added}"))
+    lay_out(both, site)
+    monkeypatch.syspath_prepend(site)
+    registry._plugins.cache_clear()
+    config = compose([f"pose={NAME}", "sampler=turns"])
+    assert (config.sampler.name, config.conditioners["pose"].name) == ("turns", NAME)
+    registry._plugins.cache_clear()
+    for name in [name for name in sys.modules if name.partition(".")[0] == package]:
+        del sys.modules[name]
 
 
 # --- what cannot be written -------------------------------------------------------------------------------------------
