@@ -102,7 +102,7 @@ def commands_of(page: Path) -> list[Command]:
         lines = [line.strip() for line in text.replace("\\\n", " ").splitlines()]
         lines = [line for line in lines if line and not line.startswith("#")]
         typed = [line for line in lines if ASSIGNED.sub("", line).split()[0] in PROGRAMS and not _is_said(line)]
-        if found and re.match(rf"hvg {found[-1].words[1]}: ", text):
+        if found and re.match(rf"hvg {' '.join(found[-1].words[1:2])}: ", text):
             found[-1] = replace(found[-1], refused=text.strip())
         if language.split(" ")[0] not in SHELL:
             if language.split(" ")[0] in ("text", "console") and typed:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def check_command(words: Sequence[str]) -> int:
     """``hvg check [overrides] [devices= nodes= memory= bandwidth=]``: what fits where, what it will cost, whether it fits a GPU.
 
-    0; 1 for a configuration with problems, all of which it prints, and for a run that does not fit.
+    0, after "No problems."; 1 for a configuration with problems, all of which it prints, and for a run that does not fit.
     Raises: HvgError for several devices of a strategy that has one.
     """
     with _no_search_for_garbage():
@@ -35,7 +35,11 @@ def check_command(words: Sequence[str]) -> int:
             print(error)
             return 1
         fits = [_print_stage(stage, options) for stage in stages_of(config)]
-        return 0 if all(fits) else 1
+        if not all(fits):
+            return 1
+        # Last: counting what a step and a sample cost asks parts what they do, which may show that one of them cannot do it.
+        print("No problems.")
+        return 0
 
 
 def _print_stage(stage: TrainingStage, options: CheckOptions) -> bool:
@@ -43,7 +47,7 @@ def _print_stage(stage: TrainingStage, options: CheckOptions) -> bool:
     said = [f"note: {note}" for note in notes(stage.config)]
     title = [f"stage {stage.label}: steps {stage.first + 1} to {stage.last}", ""] if stage.label else []
     gap = [""] if stage.first else []
-    # The verdict on the configuration comes in seconds; counting what a step costs takes longer the larger the model is.
+    # The parts of a run that composes are known in seconds; counting a step's cost takes longer the larger the model is.
     print("\n".join([*gap, *title, *summary(stage.config), *said]), flush=True)
     return print_forecast(stage.config, options)
 
@@ -93,15 +97,15 @@ def summary(config: RunConfig) -> list[str]:
     """Lines that list a run's parts, and which slot fills which port."""
     from hvg.config import wiring
 
-    parts = ["parts", *table([(key, choice.name) for key, choice in config.parts.items()]), ""]
+    parts = ["parts", *table([(key, choice.name) for key, choice in config.parts.items()])]
     if "backbone" not in config.parts:
-        return [*parts, "No problems."]
+        return parts
     ports = [
         (slot, config.conditioners[slot].name, port)
         for slot, spec in wiring.specs(config).items()
         for port in _filled(spec) or ["nothing"]
     ]
-    return [*parts, "ports", *table([("slot", "conditioner", "fills"), *ports]), "", "No problems."]
+    return [*parts, "", "ports", *table([("slot", "conditioner", "fills"), *ports])]
 
 
 def _filled(spec: ConditioningSpec) -> list[str]:

@@ -44,10 +44,7 @@ def list_command(words: Sequence[str], *, verbose: bool = False) -> int:
     groups = groups_module.all_options()
     unknown = [name for name in names if name not in {*registry.KINDS, *groups}]
     if unknown:
-        raise HvgError(
-            f"there is no kind or word '{unknown[0]}'. {did_you_mean(unknown[0], {*registry.KINDS, *groups})}",
-            then="hvg list",
-        )
+        raise _misnamed(unknown[0], groups)
     if overrides and not verbose:
         raise HvgError(
             "overrides change the values that --verbose shows", then=shlex.join(["hvg", "list", "--verbose", *words])
@@ -63,6 +60,32 @@ def list_command(words: Sequence[str], *, verbose: bool = False) -> int:
     for line in registry.unknown_kinds():
         print(f"left out: {line}")
     return 0
+
+
+def _misnamed(name: str, groups: Mapping[str, Sequence[str]]) -> HvgError:
+    """What to say of a name that is neither a kind nor a word: which other thing is called so, or nearly so."""
+    from hvg.config.settings import Settings
+
+    if kind := kind_by_other_name(name):
+        return HvgError(f"there is no kind or word '{name}': it is a {kind}", then=f"hvg list {kind}")
+    if kind := " ".join(kind for kind in sorted(registry.KINDS) if name in registry.names(kind)):
+        said = f"there is no kind or word '{name}', but a part: {', '.join(f'{one} {name}' for one in kind.split())}"
+        return HvgError(said, then=f"hvg list {kind} --verbose")
+    if group := " ".join(group for group, options in groups.items() if name in options):
+        said = f"there is no kind or word '{name}', but {', '.join(f'{one}={name}' for one in group.split())}"
+        return HvgError(said, then=f"hvg list {group} --verbose")
+    if name in Settings.model_fields:
+        return HvgError(f"there is no kind or word '{name}': it is of a run's settings", then="hvg list --verbose")
+    return HvgError(
+        f"there is no kind or word '{name}'. {did_you_mean(name, {*registry.KINDS, *groups})}", then="hvg list"
+    )
+
+
+def kind_by_other_name(name: str) -> str | None:
+    """The kind of part that is meant by the name of a slot, or as pages call it; None for any other name."""
+    from hvg.config.settings import SLOTS
+
+    return "conditioner" if name in (*SLOTS, "signal", "signals") else None
 
 
 def _kind(group: str) -> str | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from hvg.commands.listing import kind_by_other_name
 from hvg.commands.words import take_options
 from hvg.config.command_options import NewPartOptions
 from hvg.config.groups import config_loader, options_of
@@ -36,6 +37,10 @@ LONGEST = 60
 
 def run(words: list[str]) -> int:
     """``hvg new part NAME kind= [out=]``; 0."""
+    if not any(word.startswith("kind=") for word in words):
+        # What else is wrong comes first.
+        _name_of([word for word in words if not word.startswith("out=")])
+        raise HvgError(f"kind= has to be given, as in `{FORM}`. Known: {', '.join(registry.KINDS)}.")
     options, others = take_options(words, NewPartOptions)
     for line in new_part(_name_of(others), options):
         print(line)
@@ -49,7 +54,9 @@ def new_part(name: str, options: NewPartOptions) -> list[str]:
     """
     kind = options.kind
     if kind not in registry.KINDS:
-        raise HvgError(f"kind={kind}: no part is of that kind. {did_you_mean(kind, registry.KINDS)}")
+        meant = kind_by_other_name(kind)
+        hint = f"It is a {meant}: kind={meant}" if meant else did_you_mean(kind, registry.KINDS)
+        raise HvgError(f"kind={kind}: no part is of that kind. {hint}")
     problem = name_problem(kind, name)
     if problem:
         raise HvgError(f"'{name}' cannot be the name of a new {kind}: {problem}")
@@ -137,7 +144,6 @@ def _rendered(layout: str, kind: str, name: str) -> str:
         "group": group,
         "package": _package(kind, name),
         "distribution": _distribution(kind, name),
-        "interface": registry.KINDS[kind][1].rpartition(".")[2],
         "version": registry.VERSION,
         # A kind's template says others.
         "words": [f"{group}={name}"],
@@ -146,7 +152,7 @@ def _rendered(layout: str, kind: str, name: str) -> str:
     own = "".join(word.capitalize() for word in name.split("_"))
     part = template.render(given, layout="part.py.j2", cls=own)
     cls = own if _taken(part).isdisjoint({own, f"{own}Config", f"{own}Steps"}) else f"{own}Part"
-    text = template.render(given, layout=layout, cls=cls)
+    text = template.render(given, layout=layout, cls=cls, base=_base(part, own))
     return f"{text.rstrip()}\n"
 
 
@@ -159,6 +165,12 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+
+
+def _base(source: str, cls: str) -> str:
+    """The name of the class that a module's class is derived from; of several the first."""
+    (node,) = [node for node in ast.parse(source).body if isinstance(node, ast.ClassDef) and node.name == cls]
+    return ast.unparse(node.bases[0]).partition("[")[0]
 
 
 def _taken(source: str) -> set[str]:

@@ -113,7 +113,7 @@ def options_and_overrides(
     judge: raises ConfigError where overrides cannot be used; it is asked where something else is wrong, too.
     Raises: ConfigError with all problems, also of a word that is neither an option nor begins with a key of the configuration.
     """
-    from hvg.config.groups import root_keys
+    from hvg.config.groups import did_you_mean_key, root_keys
     from hvg.config.overrides import root_key
 
     found: list[Any] = []
@@ -127,7 +127,7 @@ def options_and_overrides(
     unknown = [word for word in words if is_override(word) and root_key(word) not in {*known, "hydra"}]
     names = {*known, *(name for model in models for name in model.model_fields)}
     problems += [
-        Problem(root_key(word), f"unknown key or option. {did_you_mean(root_key(word), names)}", HELP)
+        Problem(root_key(word), f"unknown key or option. {did_you_mean_key(root_key(word), names)}", HELP)
         for word in unknown
     ]
     if problems:

@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from hvg.config import checks, clip_checks
 from hvg.config.changes import mark_of
 from hvg.config.chosen_parts import given_keys, with_chosen_parts
-from hvg.config.groups import config_loader, groups_of, options_of
+from hvg.config.groups import config_loader, did_you_mean_key, groups_of, options_of
 from hvg.config.overrides import one_value_problem, parse_overrides, root_key, text_of
 from hvg.config.parsing import PART_KEYS, parse, parse_settings, read_yaml, without_unused
 from hvg.config.sections import ProtocolConfig
@@ -244,7 +244,7 @@ def _compose_raw(loader: ConfigLoaderImpl, overrides: Sequence[str]) -> tuple[di
     known_groups = groups_of(loader)
     known = {*RunConfig.model_fields, *known_groups}
     unknown = dict.fromkeys(key for override in single if (key := root_key(override.key_or_group)) not in known)
-    problems += [Problem(key, f"unknown key for a run. {did_you_mean(key, known)}", MANUAL) for key in unknown]
+    problems += [Problem(key, f"unknown key for a run. {did_you_mean_key(key, known)}", MANUAL) for key in unknown]
     single = [override for override in single if root_key(override.key_or_group) in known]
     choices = [override for override in single if override.key_or_group in known_groups]
     values = [override for override in single if override.key_or_group not in known_groups]

@@ -2,9 +2,10 @@
 
 import copy
 import importlib.util
+import inspect
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -22,8 +23,9 @@ from hydra.plugins.config_source import ConfigResult
 from omegaconf import OmegaConf
 
 from hvg.config.parsing import read_yaml
+from hvg.config.section import Section
 from hvg.config.settings import RunConfig
-from hvg.core.errors import ConfigError, Problem
+from hvg.core.errors import ConfigError, Problem, did_you_mean
 from hvg.core.shipped import CONF
 
 ROOT = "hvg"
@@ -32,6 +34,17 @@ ROOT = "hvg"
 def root_keys() -> frozenset[str]:
     """Every name with which an override may begin."""
     return frozenset({*RunConfig.model_fields, *groups_of(config_loader())})
+
+
+def did_you_mean_key(given: str, known: Iterable[str]) -> str:
+    """As ``did_you_mean``, for the first word of a key: one that is the name of settings in a run's sections means these."""
+    sections = {name: field.annotation for name, field in RunConfig.model_fields.items()}
+    places = [
+        f"'{name}.{given}'"
+        for name, section in sections.items()
+        if inspect.isclass(section) and issubclass(section, Section) and given in section.model_fields
+    ]
+    return f"Did you mean {' or '.join(places)}?" if places else did_you_mean(given, known)
 
 
 def config_loader(extra_search_paths: Sequence[str] = ()) -> ConfigLoaderImpl:

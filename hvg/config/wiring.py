@@ -87,7 +87,19 @@ def slot_notes(config: RunConfig) -> list[str]:
     return [
         f"{path_of_slot(config, slot)}={choice.name}: {note}"
         for slot, choice in config.conditioners.items()
-        for note in choice.cls.notes(choice.config, provided)
+        for note in (*choice.cls.notes(choice.config, provided), *_motion_notes(config, choice))
+    ]
+
+
+def _motion_notes(config: RunConfig, choice: PartChoice[Conditioner]) -> list[str]:
+    """A note where the body's motion may be in a map, and no training step has a second frame in which it shows."""
+    together = choice.cls.has_signal() and not choice.cls.per_picture(choice.config)
+    moving = any(field.partition(".")[0] == "body" for field in choice.cls.needs(choice.config))
+    if not (together and moving) or any(bucket.frames > 1 for bucket in config.data.trained_buckets):
+        return []
+    return [
+        "its map is drawn from the pictures that a step sees together, and training steps have 1 frame (data.frames); a map "
+        "that looks at other frames is never trained with any"
     ]
 
 

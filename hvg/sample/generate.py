@@ -46,7 +46,7 @@ from hvg.sample.request import (
     given_fields,
     make_clip,
 )
-from hvg.sample.request_notes import first_view_note, out_of_sight_note, upright_note
+from hvg.sample.request_notes import first_view_note, hidden_maps_note, out_of_sight_note, upright_note
 from hvg.sample.videos import Made, Request, Second, write_videos
 from hvg.sample.whose_shape import asked_person
 from hvg.values.clip import ClipBatch
@@ -220,6 +220,7 @@ def open_request(options: SampleOptions, overrides: Sequence[str]) -> Request:
         first_view_note(batch),
         upright_note(batch, options.up),
         out_of_sight_note(batch),
+        hidden_maps_note(config),
         *more,
     )
     return Request(

@@ -8,6 +8,7 @@ from torch.nn.functional import normalize
 from hvg.config import wiring
 from hvg.config.command_options import SampleOptions
 from hvg.config.settings import RunConfig
+from hvg.data.signals import is_drawn_ahead
 from hvg.geometry.motion import TO_Y_UP
 from hvg.parts.text_conditioner import TextConditioner
 from hvg.values.cameras import project
@@ -63,6 +64,24 @@ def task_note(config: RunConfig, options: SampleOptions, batch: ClipBatch) -> st
     if not heard or options.task != "auto" or batch.task != NOVEL_VIEW:
         return None
     return "the person does not move, so the photo is taken to show this pose: a novel view; if it shows another, give task=pose"
+
+
+def hidden_maps_note(config: RunConfig) -> str | None:
+    """Note where the videos of control maps cannot show some that the model is told; else None."""
+    drawn = {
+        slot: choice
+        for slot, choice in config.conditioners.items()
+        if choice.cls.has_signal() and choice.config.strength
+    }
+    hidden = [
+        f"{wiring.path_of_slot(config, slot)}={choice.name}"
+        for slot, choice in drawn.items()
+        if not is_drawn_ahead(choice)
+    ]
+    if not hidden:
+        return None
+    lacking = "signals.mp4 and the grid lack it" if len(hidden) < len(drawn) else "there is no signals.mp4"
+    return f"{', '.join(hidden)}: the map is drawn anew in every window of the sampler (no per_picture), so {lacking}"
 
 
 def out_of_sight_note(batch: ClipBatch) -> str | None:

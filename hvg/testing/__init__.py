@@ -1,7 +1,8 @@
 """Checks that every part of a kind has to pass, for our parts and for a lab's own; no data and no body model needed.
 
 A lab's test is two lines, a name and ``check_conditioner(MySignal, MySignal.Config(), tiny_context())``. Each check names its
-promises in its docstring, and ends in an AssertionError that says which one is broken.
+promises in its docstring, and ends in an AssertionError that says which one is broken. "Every check below" are the other
+functions of its module: ``python -m pydoc hvg.testing.metric`` prints those of metrics, and so of every kind.
 """
 
 from hvg.config.tiny_run import tiny_run

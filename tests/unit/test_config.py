@@ -189,6 +189,8 @@ def test_a_wrong_word_beside_another_part_is_told_with_what_that_part_says():
         ("poze=skeleton", "poze", "unknown key for a run. Did you mean 'pose'?"),
         ("scaale=gpu", "scaale", "unknown key for a run. Did you mean 'scale'?"),
         ("~scaale", "scaale", "unknown key for a run. Did you mean 'scale'?"),
+        ("steps=2", "steps", "unknown key for a run. Did you mean 'training.steps' or 'evaluation.steps'?"),
+        ("batch_size=2", "batch_size", "unknown key for a run. Did you mean 'data.batch_size'?"),
         ("pose.lien_width=3", "pose.lien_width", "unknown key for BoneMap"),
         ("++training.stesp=3", "training.stesp", "Did you mean 'steps'?"),
         ("training.steps='3'", "training.steps", "expected a valid integer, got '3' (str)."),
@@ -365,6 +367,12 @@ def test_a_misspelt_option_is_told_from_a_misspelt_key(capsys):
     assert "Did you mean 'bandwidth'?" in said[2] and "Did you mean 'steps'?" in said[4]
 
 
+def test_a_setting_that_is_typed_without_its_section_is_known(capsys):
+    assert cli.run(["check", "steps=2"]) == 1
+    said = "".join(capsys.readouterr())
+    assert "steps: unknown key or option. Did you mean 'training.steps' or 'evaluation.steps'?" in said
+
+
 def test_a_list_that_is_written_otherwise_is_recognised():
     assert problems("dataset.image_size=64x96")["dataset.image_size"].endswith("Did you mean [64,96]?")
     assert "Did you mean" not in problems("dataset.image_size=big")["dataset.image_size"]
@@ -502,6 +510,29 @@ def test_list_says_what_it_cannot_do(capsys):
             listing.list_command(words)
     with pytest.raises(ConfigError, match="Did you mean 'scale'"):
         listing.list_command(["scaale=gpu"], verbose=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("signal", "there is no kind or word 'signal': it is a conditioner; next: `hvg list conditioner`"),
+        (
+            "bone_map",
+            "there is no kind or word 'bone_map', but a part: conditioner bone_map; "
+            "next: `hvg list conditioner --verbose`",
+        ),
+        (
+            "hvg_no_depth",
+            "there is no kind or word 'hvg_no_depth', but pose=hvg_no_depth; next: `hvg list pose --verbose`",
+        ),
+        ("training", "there is no kind or word 'training': it is of a run's settings; next: `hvg list --verbose`"),
+        ("trainnig", "there is no kind or word 'trainnig'. "),
+    ],
+)
+def test_list_tells_what_else_is_called_so(name, said):
+    with pytest.raises(HvgError) as error:
+        listing.list_command([name])
+    assert str(error.value).startswith(said)
 
 
 def test_check_shows_ports_weights_arithmetic_and_memory(capsys):

@@ -13,6 +13,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
+from hvg import cli
 from hvg.commands.check import check_command
 from hvg.config import build, checks
 from hvg.config.command_options import CheckOptions
@@ -441,8 +442,22 @@ def test_check_says_with_its_exit_code_whether_a_run_fits(capsys):
     assert check_command([*TINY, "strategy=ddp", "devices=8", "nodes=4"]) == 0
     shown = capsys.readouterr().out
     assert "each of 32 GPU(s) under ddp" in shown and "fits 80 GB" in shown and "2 (N-1)/N" in shown
+    assert shown.splitlines()[-1] == "No problems."
     assert check_command([*TINY, "memory=0.001"]) == 1
-    assert "does not fit 0.001 GB" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "does not fit 0.001 GB" in shown and "No problems" not in shown
+
+
+def test_check_finds_no_problems_before_it_has_counted_all(capsys, monkeypatch):
+    whole = registry.load("sampler", "single")
+    windows = whole.windows
+    monkeypatch.setattr(
+        whole, "windows", lambda *given: [replace(x, views=x.views[1:], weights=x.weights[1:]) for x in windows(*given)]
+    )
+    assert cli.run(["check", *TINY]) == 1
+    said = capsys.readouterr()
+    assert "hvg check: the sampler's windows leave out (view, frame) [(0, 0)" in said.err
+    assert "No problems" not in said.out
 
 
 def test_every_conditioner_that_draws_a_map_says_how_many_channels_it_has():

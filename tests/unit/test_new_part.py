@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+import shutil
 import subprocess
 import sys
 from contextlib import redirect_stdout
@@ -17,6 +18,7 @@ from test_plugin import opened
 from hvg import plugin, testing
 from hvg.cli import run
 from hvg.commands import new
+from hvg.config.composition import compose
 from hvg.parts import registry
 
 NAME = "of_the_lab"
@@ -116,6 +118,33 @@ def test_what_is_typed_next_is_what_its_readme_and_its_test_say(written):
     assert any(word.endswith(f"={NAME}") for word in typed.split())
 
 
+def test_its_readme_names_what_the_part_is_built_on(written):
+    part = written.text(f"hvg_{written.kind}_{NAME}/{NAME}.py")
+    (base,) = re.findall(r"^class OfTheLab\((\w+)", part, re.MULTILINE)
+    assert f"`python -m pydoc hvg.plugin.{base}`" in written.text("README.md")
+    assert issubclass(getattr(plugin, base), registry._interface(written.kind))
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "silent"),
+    [
+        ("conditioner", "`hvg show pose=of_the_lab`", "hvg evaluate"),
+        ("conditioner", "`hvg train pose=of_the_lab debug=tiny name=try`", "hvg evaluate"),
+        ("metric", "`hvg evaluate checkpoint=RUN protocol=of_the_lab`", "hvg train"),
+        ("sampler", "`hvg evaluate checkpoint=RUN sampler=of_the_lab`", "hvg show"),
+        ("guidance", "`hvg evaluate checkpoint=RUN guidance=of_the_lab`", "hvg train"),
+    ],
+)
+def test_its_readme_says_what_a_part_of_the_kind_is_used_for(kind, said, silent, packages):
+    text = packages[kind].text("README.md")
+    assert said in text and silent not in text
+
+
+def test_a_first_try_of_its_readme_is_a_run(installed):
+    for words in re.findall(r"`hvg train (.* debug=tiny) name=try`", installed.text("README.md")):
+        assert compose(words.split()).training.steps == 2
+
+
 def test_code_of_every_kind_is_in_order(packages):
     rules = ["--isolated", "--no-cache", "--line-length", "120"]
     own = f"src={json.dumps([str(written.folder) for written in packages.values()])}"
@@ -134,6 +163,26 @@ def test_one_that_is_called_as_something_that_it_imports_gets_another_class(tmp_
         assert f"import {own}Part\n" in files[f"tests/test_{name}.py"]
         assert f"{name}:{own}Part" in files["pyproject.toml"]
     assert "class Pairs(" in new.package_files("sampler", "pairs")["hvg_sampler_pairs/pairs.py"]
+
+
+def test_a_second_part_moves_into_the_first_ones_package_as_the_page_says(packages, tmp_path, monkeypatch):
+    first, second = packages["conditioner"], packages["sampler"]
+    package, moved, site = "hvg_conditioner_of_the_lab", "hvg_sampler_of_the_lab", tmp_path / "site"
+    both = shutil.copytree(first.folder, tmp_path / "both", ignore=shutil.ignore_patterns("__pycache__"))
+    (both / package / "turns.py").write_text(second.text(f"{moved}/{NAME}.py"))
+    (both / package / "conf" / "sampler").mkdir()
+    (both / package / "conf" / "sampler" / "turns.yaml").write_text("name: turns\n")
+    (line,) = [line for line in first.text("pyproject.toml").splitlines() if line.startswith('"conditioner.')]
+    added = f'"sampler.turns" = "{package}.turns:OfTheLab"'
+    (both / "pyproject.toml").write_text(first.text("pyproject.toml").replace(line, f"{line}\n{added}"))
+    lay_out(both, site)
+    monkeypatch.syspath_prepend(site)
+    registry._plugins.cache_clear()
+    config = compose([f"pose={NAME}", "sampler=turns"])
+    assert (config.sampler.name, config.conditioners["pose"].name) == ("turns", NAME)
+    registry._plugins.cache_clear()
+    for name in [name for name in sys.modules if name.partition(".")[0] == package]:
+        del sys.modules[name]
 
 
 # --- what cannot be written -------------------------------------------------------------------------------------------
@@ -191,6 +240,14 @@ def test_a_folder_that_holds_something_is_left_alone(capsys, tmp_path, monkeypat
     [
         (["part", NAME, "kind=smapler"], "kind=smapler: no part is of that kind. Did you mean 'sampler'?"),
         (["part", NAME, "kind=logger"], "kind=logger: no part is of that kind."),
+        (["part", NAME, "kind=signal"], "kind=signal: no part is of that kind. It is a conditioner: kind=conditioner"),
+        (["part", NAME, "kind=pose"], "kind=pose: no part is of that kind. It is a conditioner: kind=conditioner"),
+        (
+            ["part", NAME],
+            "kind= has to be given, as in `hvg new part NAME kind=conditioner`. Known: adapter, alignment,",
+        ),
+        (["part", NAME, "kid=sampler"], "unknown option 'kid'. Did you mean 'kind'?"),
+        (["part"], "expected one name, as in `hvg new part NAME kind=conditioner`, got 'part'"),
         (["part", "kind=sampler"], "expected one name, as in `hvg new part NAME kind=conditioner`, got 'part'"),
         (["pat", NAME, "kind=sampler"], "got 'pat of_the_lab'"),
         (["part", NAME, "kind=sampler", "uot=x"], "unknown option 'uot'. Did you mean 'out'?"),

@@ -8,7 +8,7 @@ import torch
 
 from components.conditioners.camera_rays import CameraRays
 from components.conditioners.skeleton import Skeleton
-from hvg.config import checks
+from hvg.config import checks, wiring
 from hvg.config.composition import compose
 from hvg.config.settings import PartChoice
 from hvg.data.cache import RenderedClips
@@ -19,6 +19,7 @@ from hvg.data.training_data import ClipDataModule, TrainingOrder
 from hvg.model.load import build_system
 from hvg.parts.pose_guided import GuidedConfig, PoseGuided
 from hvg.parts.scene import Dataset
+from hvg.sample.request_notes import hidden_maps_note
 from hvg.testing import build, check_conditioner, check_signal, tiny_batch, tiny_context
 from hvg.values.buckets import Bucket, alike
 from hvg.values.cameras import project
@@ -302,3 +303,32 @@ def test_loader_processes_draw_what_a_step_sees():
     data = ClipDataModule(order, batch_size=2, num_steps=1, workers=0)
     (batch,) = data.train_dataloader()
     assert batch.signals["turn"].shape == (2, 2, 1, 1, 32, 32)
+
+
+# --- what is said of maps that are drawn anew in every window ---
+
+
+def with_corners(config, **settings):
+    corners = PartChoice("conditioner", "corners", Corners, Corners.Config(**settings))
+    return config.model_copy(update={"slots": {"mine": corners}})
+
+
+def test_motion_that_no_step_can_show_is_noted(tiny):
+    alone, together = (compose([*tiny, f"data.frames={frames}"]) for frames in (1, 2))
+    (note,) = wiring.slot_notes(with_corners(alone))
+    assert note == (
+        "slots.mine=corners: its map is drawn from the pictures that a step sees together, and training steps have 1 frame "
+        "(data.frames); a map that looks at other frames is never trained with any"
+    )
+    assert wiring.slot_notes(with_corners(together)) == wiring.slot_notes(alone) == []
+    # Cameras do not move with the body.
+    assert wiring.slot_notes(compose([*tiny, "data.frames=1", "camera=camera_rays"])) == []
+
+
+def test_maps_that_no_video_shows_are_noted(tiny):
+    config, bare = compose([*tiny, "pose=skeleton"]), compose([*tiny, "pose=none"])
+    assert hidden_maps_note(config) is None
+    assert hidden_maps_note(with_corners(config, strength=0)) is None
+    told = "slots.mine=corners: the map is drawn anew in every window of the sampler (no per_picture), so "
+    assert hidden_maps_note(with_corners(config)) == f"{told}signals.mp4 and the grid lack it"
+    assert hidden_maps_note(with_corners(bare)) == f"{told}there is no signals.mp4"
