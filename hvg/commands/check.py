@@ -97,7 +97,9 @@ def summary(config: RunConfig) -> list[str]:
     """Lines that list a run's parts, and which slot fills which port."""
     from hvg.config import wiring
 
-    parts = ["parts", *table([(key, choice.name) for key, choice in config.parts.items()])]
+    protocol = config.protocol
+    rows = [*((key, choice.name) for key, choice in config.parts.items())]
+    parts = ["parts", *table([*rows, ("protocol", f"{protocol.id}: {', '.join(protocol.metrics) or 'nothing'}")])]
     if "backbone" not in config.parts:
         return parts
     ports = [

@@ -29,7 +29,7 @@ def check_sampler(cls: type[Sampler], config: Any, grids: Sequence[tuple[int, in
 
 
 def check_windows(sampler: Sampler, num_steps: int, views: int, frames: int) -> None:
-    """Windows are parts of the grid and cover what goes down a level, in the order of time, with positive weights; none comes
+    """Windows are parts of the grid and cover what goes down a level, their frames increasing, with positive weights; none comes
     twice.
 
     The last step's grid is the whole video, and every other's some of its frames. All cells go from the first level to the last.
