@@ -14,12 +14,12 @@ from hvg.parts.registry import PartImportError
 
 BROKEN = {
     "leaves": ("import sys\nsys.exit(0)", "cannot be imported: SystemExit: 0"),
-    "number": ("Part = 5", "is no subclass of hvg.parts.plan.Sampler"),
-    "module": ("import sys\nPart = sys", "is no subclass of hvg.parts.plan.Sampler"),
-    "bare": ("class Part: pass", "is no subclass of hvg.parts.plan.Sampler"),
+    "number": ("Part = 5", "is no subclass of hvg.plugin.Sampler"),
+    "module": ("import sys\nPart = sys", "is no subclass of hvg.plugin.Sampler"),
+    "bare": ("class Part: pass", "is no subclass of hvg.plugin.Sampler"),
     "settingless": (
         "from hvg.parts.plan import Sampler\nclass Part(Sampler):\n    Config = None\n    windows = None",
-        "has a Config that is no subclass of hvg.parts.part.PartConfig",
+        "has a Config that is no subclass of hvg.plugin.PartConfig",
     ),
     "raises": ("raise ValueError('one\\ntwo')", "cannot be imported: ValueError: one two"),
 }

@@ -279,7 +279,9 @@ def test_a_folder_that_lacks_something_is_one_line_when_the_part_is_built(text_f
 
 
 def test_no_folder_and_one_of_another_network_are_one_line(text_folder, tmp_path):
-    with pytest.raises(HvgError, match=r"^conditioner\.path: umt5 is read from files; give conditioner\.path the folder"):
+    with pytest.raises(
+        HvgError, match=r"^conditioner\.path: umt5 is read from files; give conditioner\.path the folder"
+    ):
         part = registry.load("conditioner", "prompt")
         build(part, part.Config(encoder="umt5"), tiny_context())
     shutil.copytree(text_folder / "umt5", tmp_path / "clip")
