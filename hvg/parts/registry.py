@@ -12,6 +12,8 @@ from hvg.core.shipped import COMPONENTS, PARTS
 
 # Version of ``hvg.plugin``, which parts are written against: it goes up with any change that breaks a part.
 VERSION = 4
+# Modules of bases that built-in parts alone are derived from: ``hvg.plugin`` does not have them.
+BUILT_IN_ALONE = frozenset({"hvg.parts.feature_metric"})
 # kind -> (room in components/, its interface)
 KINDS: dict[str, tuple[str, str]] = {
     "adapter": ("adapters", "hvg.parts.adapter.Adapter"),
@@ -146,7 +148,7 @@ def _is_abstract(cls: type[Any], method: str) -> bool:
 
 def _opened(cls: type[Any]) -> str:
     """A class of hvg by the name that a part imports it by."""
-    return f"hvg.plugin.{cls.__name__}"
+    return f"{cls.__module__ if cls.__module__ in BUILT_IN_ALONE else 'hvg.plugin'}.{cls.__name__}"
 
 
 def _is_subclass(cls: Any, of: Any) -> bool:
