@@ -14,9 +14,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from hvg.commands.listing import kind_by_other_name
 from hvg.commands.words import take_options
 from hvg.config.command_options import NewPartOptions
-from hvg.config.groups import config_loader, options_of
+from hvg.config.groups import config_loader, options_of, root_keys
 from hvg.config.overrides import parse_override
 from hvg.config.parsing import read_yaml
+from hvg.config.settings import SLOTS
 from hvg.core.errors import HvgError, did_you_mean
 from hvg.core.files import whole_folder, write_text
 from hvg.core.outputs import try_folder
@@ -31,6 +32,10 @@ WORDS = {
     "keypoints": "protocol",
     "metric": "protocol",
 }
+# What words mean on the command line wherever a part is chosen.
+MEANINGS = {"none": "no part", "all": "every part of the word"}
+# Modules that parts import.
+IMPORTED = frozenset({"components", "hvg", "numpy", "pydantic", "torch"})
 # Letters of a name, which is part of longer ones.
 LONGEST = 60
 
@@ -87,8 +92,16 @@ def name_problem(kind: str, name: str) -> str:
     if name in registry.names(kind):
         return f"one is called so, of {registry.origin(kind, name)}"
     group = _group(kind)
-    if name in options_of(config_loader(), group):
-        return f"{group}={name} means something else already"
+    # What stands in one slot may be moved to another.
+    for place in dict.fromkeys([group, *(SLOTS if group in SLOTS else ())]):
+        if name in options_of(config_loader(), place):
+            return f"{place}={name} means something else already"
+    if name in MEANINGS:
+        return f"{group}={name} reads as {MEANINGS[name]}"
+    if name in root_keys():
+        return f"{name}= is a key of a run already"
+    if name in IMPORTED:
+        return "parts import a module that is called so"
     package = _package(kind, name)
     if name == "conf" or importlib.util.find_spec(package) is not None:
         return f"a module {package if name != 'conf' else name} is there already"
@@ -150,6 +163,8 @@ def _rendered(layout: str, kind: str, name: str) -> str:
         "testing": [],
     }
     own = "".join(word.capitalize() for word in name.split("_"))
+    # That of none_ is a word of Python.
+    own = f"{own}Part" if keyword.iskeyword(own) else own
     part = template.render(given, layout="part.py.j2", cls=own)
     cls = own if _taken(part).isdisjoint({own, f"{own}Config", f"{own}Steps"}) else f"{own}Part"
     text = template.render(given, layout=layout, cls=cls, base=_base(part, own))

@@ -13,9 +13,11 @@ from hvg.config.build import build_conditioners
 from hvg.config.settings import PartChoice, RunConfig
 from hvg.core.digests import settings_digest
 from hvg.core.eight_bit import signal_as_stored
+from hvg.core.errors import HvgError
 from hvg.core.labels import readable
 from hvg.core.names import check_clip_names
 from hvg.core.sources import source_digest
+from hvg.parts.control_map import map_problem
 from hvg.parts.model import Conditioner
 from hvg.parts.scene import Dataset
 from hvg.values.body import MESH_FIELDS
@@ -120,15 +122,20 @@ class Signals(Mapping[str, Conditioner]):
         return {key: channels for key, channels in found.items() if channels is not None}
 
     def draw(self, clip: ClipBatch) -> ClipBatch:
-        """The clip with each of these maps and no other, rounded to what a file holds of it; those it carries are kept."""
+        """The clip with each of these maps and no other, rounded to what a file holds of it; those it carries are kept.
+
+        Raises: HvgError where what a part draws is no control map of its.
+        """
         signals, missing = dict(clip.signals), self.keys() - clip.signals.keys()
         seen = unpacked(clip) if missing else clip
         for key, part in self.items():
             if key in missing:
                 with torch.no_grad():
-                    signal = part.signal(seen)
-                if signal is not None:
-                    signals[key] = signal_as_stored(signal, part.signal_storage(part.config))
+                    signal: Any = part.signal(seen)
+                problem = map_problem(part, signal, seen)
+                if problem:
+                    raise HvgError(f"{type(part).__name__}: {problem}")
+                signals[key] = signal_as_stored(signal, part.signal_storage(part.config))
         return replace(clip, signals={key: signals[key] for key in self if key in signals})
 
     def draw_ahead(self, clip: ClipBatch) -> ClipBatch:

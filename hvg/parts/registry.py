@@ -12,6 +12,8 @@ from hvg.core.shipped import COMPONENTS, PARTS
 
 # Version of ``hvg.plugin``, which parts are written against: it goes up with any change that breaks a part.
 VERSION = 4
+# Modules of bases that built-in parts alone are derived from: ``hvg.plugin`` does not have them.
+BUILT_IN_ALONE = frozenset({"hvg.parts.feature_metric"})
 # kind -> (room in components/, its interface)
 KINDS: dict[str, tuple[str, str]] = {
     "adapter": ("adapters", "hvg.parts.adapter.Adapter"),
@@ -124,16 +126,29 @@ def load(kind: str, name: str) -> type[Any]:
 
 
 def interface_problem(cls: Any, interface: Any) -> str | None:
-    """Why a class is no part of the kind with this interface; None where it is one."""
-    name = f"{interface.__module__}.{interface.__name__}"
+    """Why a class is no part of the kind with this interface; None where it is one. Classes are named as hvg.plugin has them."""
     if not _is_subclass(cls, interface):
-        return f"is no subclass of {name}"
+        return f"is no subclass of {_opened(interface)}"
     if not _is_subclass(getattr(cls, "Config", None), interface.Config):
-        return f"has a Config that is no subclass of {interface.Config.__module__}.{interface.Config.__name__}"
+        return f"has a Config that is no subclass of {_opened(interface.Config)}"
     if cls.made_for not in (None, VERSION):
         return f"was made for version {cls.made_for} of hvg.plugin; this is version {VERSION}"
-    missing = [method for method in dir(cls) if getattr(getattr(cls, method), "__isabstractmethod__", False)]
-    return f"does not define {', '.join(missing)} of {name}" if missing else None
+    missing = [method for method in dir(cls) if _is_abstract(cls, method)]
+    if not missing:
+        return None
+    # The nearest base that asks for them is the one that its author derived it from.
+    ours = [base for base in cls.__mro__[1:] if base.__module__.startswith("hvg.")]
+    asking = (base for base in ours if all(_is_abstract(base, method) for method in missing))
+    return f"does not define {', '.join(missing)} of {_opened(next(asking, interface))}"
+
+
+def _is_abstract(cls: type[Any], method: str) -> bool:
+    return getattr(getattr(cls, method, None), "__isabstractmethod__", False)
+
+
+def _opened(cls: type[Any]) -> str:
+    """A class of hvg by the name that a part imports it by."""
+    return f"{cls.__module__ if cls.__module__ in BUILT_IN_ALONE else 'hvg.plugin'}.{cls.__name__}"
 
 
 def _is_subclass(cls: Any, of: Any) -> bool:

@@ -49,6 +49,7 @@ def check_windows(sampler: Sampler, num_steps: int, views: int, frames: int) -> 
             f"the frames {stage.frames} of step {step} are no increasing indices below {frames}",
         )
         windows, where = sampler.windows(step, num_steps, views, count), f"step {step} of a {views} x {count} grid"
+        _require_windows(windows, where)
         joining = sampler.known(step, num_steps, views, frames)
         require(joining is None or joining >= 0, f"{where}: {joining} known views join its windows")
         require(len({(w.views, w.frames) for w in windows}) == len(windows), f"{where} has a window twice")
@@ -64,6 +65,19 @@ def check_windows(sampler: Sampler, num_steps: int, views: int, frames: int) -> 
             require(bool((w.weights > 0).all()), f"{where}: a weight is not positive")
             covered[torch.tensor(w.views)[:, None], torch.tensor(w.frames)] = True
         require(bool(covered.all()), f"{where} leaves out (view, frame) {(~covered).nonzero().tolist()[:5]}")
+
+
+def _require_windows(windows: Any, where: str) -> None:
+    """``windows`` gives a list of windows, whose views and frames are tuples."""
+    kind = type(windows).__name__
+    require(isinstance(windows, Sequence), f"{where}: windows has to give a list, not a {kind}")
+    for w in windows:
+        require(isinstance(w, Window), f"{where}: windows gives a {type(w).__name__} where a Window belongs")
+        for name in ("views", "frames"):
+            kind = type(getattr(w, name)).__name__
+            require(kind == "tuple", f"{where}: views and frames have to be tuples; {name} is a {kind}")
+        kind = type(w.weights).__name__
+        require(isinstance(w.weights, Tensor), f"{where}: weights have to be a tensor, not a {kind}")
 
 
 def check_determinism(sampler: Sampler, num_steps: int, views: int, frames: int) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from hvg.core.eight_bit import signal_as_stored
 from hvg.parts.context import Context
+from hvg.parts.control_map import map_problem
 from hvg.parts.model import Conditioner
 from hvg.testing.building import build, require
 from hvg.testing.scene import tiny_batch
@@ -31,8 +32,6 @@ def check_signal_form(cls: type[Conditioner], config: Any, context: Context, bat
     """The map is (B, V, T, K, H, W) with the K that ``signal_channels`` says, in [-1, 1] or, where floats are kept, finite."""
     part = build(cls, config, context)
     signal = _drawn(part, batch)
-    expected = (*batch.grid, cls.signal_channels(config), *batch.cameras.image_size)
-    require(tuple(signal.shape) == expected, f"the control map has shape {tuple(signal.shape)}, not {expected}")
     require(not signal.requires_grad, "the control map carries a gradient")
     require(bool(signal.isfinite().all()), "the control map is not finite everywhere")
     if cls.signal_storage(config) == "uint8":
@@ -73,9 +72,9 @@ def check_signal_of_parts(cls: type[Conditioner], config: Any, context: Context,
 
 def _drawn(part: Conditioner, batch: ClipBatch) -> Tensor:
     with torch.no_grad():
-        signal = part.signal(batch)
-    if signal is None:
-        raise AssertionError("signal draws nothing, though the part has one")
+        signal: Any = part.signal(batch)
+    problem = map_problem(part, signal, batch)
+    require(problem is None, f"{problem}")
     return signal
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
+from hvg.core.errors import HvgError
 from hvg.values.tensors import SHARED, change, combine
 
 # Names of ClipBatch fields that belong to the mesh of ``ClipBatch.body``.
@@ -91,7 +92,10 @@ class BodyMotion:
     confidence: Tensor | None = None
 
     def place(self, joint: str) -> Tensor:
-        """(B, T, 3) of a joint by its name."""
+        """(B, T, 3) of a joint by its name. Raises: HvgError that names it, and those there are, where the body lacks it."""
+        if joint not in self.joint_names:
+            # The nearest by its letters is no help here: of left_hand it is left_ankle.
+            raise HvgError(f"the body has no joint '{joint}'; its joints are {', '.join(self.joint_names)}")
         return self.joints[:, :, self.joint_names.index(joint)]
 
     def select(self, frames: slice | Tensor) -> "BodyMotion":

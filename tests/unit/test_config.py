@@ -651,9 +651,9 @@ STRANGERS = {
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("stranger", "is no subclass of hvg.parts.plan.Sampler"),
-        ("unfinished", "does not define windows of hvg.parts.plan.Sampler"),
-        ("loose", "has a Config that is no subclass of hvg.parts.part.PartConfig"),
+        ("stranger", "is no subclass of hvg.plugin.Sampler"),
+        ("unfinished", "does not define windows of hvg.plugin.Sampler"),
+        ("loose", "has a Config that is no subclass of hvg.plugin.PartConfig"),
     ],
 )
 def test_what_is_no_part_of_its_kind_is_refused_in_one_line(package, name, told):

@@ -162,6 +162,7 @@ def test_one_that_is_called_as_something_that_it_imports_gets_another_class(tmp_
         assert f"class {own}Part(" in files[f"hvg_{kind}_{name}/{name}.py"]
         assert f"import {own}Part\n" in files[f"tests/test_{name}.py"]
         assert f"{name}:{own}Part" in files["pyproject.toml"]
+    assert "class NonePart(" in new.package_files("sampler", "none_")["hvg_sampler_none_/none_.py"]
     assert "class Pairs(" in new.package_files("sampler", "pairs")["hvg_sampler_pairs/pairs.py"]
 
 
@@ -203,6 +204,16 @@ def test_a_second_part_moves_into_the_first_ones_package_as_the_page_says(packag
         ("encoder", "skeleton", "pose=skeleton means something else already"),
         ("metric", "basic", "protocol=basic means something else already"),
         ("sampler", "conf", "a module conf is there already"),
+        ("sampler", "none", "sampler=none reads as no part"),
+        ("metric", "none", "protocol=none reads as no part"),
+        ("conditioner", "none", "of built-in"),
+        ("conditioner", "all", "pose=all reads as every part of the word"),
+        ("conditioner", "pose", "pose= is a key of a run already"),
+        ("sampler", "training", "training= is a key of a run already"),
+        ("conditioner", "plucker_rays", "camera=plucker_rays means something else already"),
+        ("sampler", "torch", "parts import a module that is called so"),
+        ("conditioner", "hvg", "of built-in"),
+        ("sampler", "hvg", "parts import a module that is called so"),
     ],
 )
 def test_a_name_that_cannot_be_used_is_refused_in_a_line(kind, name, told, capsys, tmp_path):

@@ -119,6 +119,9 @@ class Bright:
         assert batch.frames.is_floating_point()
         return batch.frames.mean(3, keepdim=True)
 
+    def signal_channels(self, config):
+        return 1
+
     def signal_storage(self, config):
         return "float32"
 

@@ -1,25 +1,29 @@
 """Parts of other packages that are broken: they are named where they are chosen, and hurt nobody else."""
 
+import importlib
+import pkgutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from hvg import parts, plugin
 from hvg.cli import run
 from hvg.config.composition import compose
 from hvg.core.errors import ConfigError, HvgError
 from hvg.parts import registry
 from hvg.parts.registry import PartImportError
+from hvg.parts.scene import ClipsOf
 
 BROKEN = {
     "leaves": ("import sys\nsys.exit(0)", "cannot be imported: SystemExit: 0"),
-    "number": ("Part = 5", "is no subclass of hvg.parts.plan.Sampler"),
-    "module": ("import sys\nPart = sys", "is no subclass of hvg.parts.plan.Sampler"),
-    "bare": ("class Part: pass", "is no subclass of hvg.parts.plan.Sampler"),
+    "number": ("Part = 5", "is no subclass of hvg.plugin.Sampler"),
+    "module": ("import sys\nPart = sys", "is no subclass of hvg.plugin.Sampler"),
+    "bare": ("class Part: pass", "is no subclass of hvg.plugin.Sampler"),
     "settingless": (
         "from hvg.parts.plan import Sampler\nclass Part(Sampler):\n    Config = None\n    windows = None",
-        "has a Config that is no subclass of hvg.parts.part.PartConfig",
+        "has a Config that is no subclass of hvg.plugin.PartConfig",
     ),
     "raises": ("raise ValueError('one\\ntwo')", "cannot be imported: ValueError: one two"),
 }
@@ -83,3 +87,19 @@ def test_a_module_that_leaves_python_ends_training_with_its_name(broken, tmp_pat
         env={"PYTHONPATH": f"{Path(__file__).parents[2]}:{tmp_path / 'site-packages'}", "PATH": "/usr/bin:/bin"},
     )
     assert done.returncode == 1 and "the sampler 'leaves' of package" in done.stderr
+
+
+def test_classes_that_a_message_names_are_those_of_the_door():
+    """``interface_problem`` names interfaces, their Configs, and the bases that ask for methods."""
+    for module in pkgutil.iter_modules(parts.__path__, f"{parts.__name__}."):
+        importlib.import_module(module.name)
+    named = {cls for kind in registry.KINDS for cls in (registry._interface(kind), registry._interface(kind).Config)}
+    bases = [*named]
+    for base in bases:
+        bases += [cls for cls in base.__subclasses__() if cls.__module__.startswith("hvg.") and cls not in bases]
+    named |= {cls for cls in bases if any(registry._is_abstract(cls, method) for method in dir(cls))}
+    # Those are made in the code, and chosen by nobody.
+    named = {cls for cls in named if not issubclass(cls, ClipsOf)}
+    elsewhere = {cls for cls in named if getattr(plugin, cls.__name__, None) is not cls}
+    assert {cls.__module__ for cls in elsewhere} == registry.BUILT_IN_ALONE
+    assert {registry._opened(cls) for cls in elsewhere} == {f"{cls.__module__}.{cls.__name__}" for cls in elsewhere}

@@ -11,6 +11,7 @@ from components.conditioners.skeleton import Skeleton
 from hvg.config import checks, wiring
 from hvg.config.composition import compose
 from hvg.config.settings import PartChoice
+from hvg.core.errors import HvgError
 from hvg.data.cache import RenderedClips
 from hvg.data.prepare import render_shard
 from hvg.data.shards import ShardReader
@@ -105,6 +106,64 @@ class Corners(PoseGuided):
         return signal
 
 
+class Grey(PoseGuided):
+    """A grey picture."""
+
+    Config = GuidedConfig
+    requires = frozenset({"cameras"})
+
+    @classmethod
+    def signal_channels(cls, config):
+        return 4
+
+    def draw_map(self, batch):
+        return torch.full((*batch.grid, 4, *batch.cameras.image_size), 0.5)
+
+
+class ThreeChannels(Grey):
+    """Draws fewer channels than it says."""
+
+    def draw_map(self, batch):
+        return super().draw_map(batch)[:, :, :, :3]
+
+
+class Outline(Grey):
+    """Says where, not how much."""
+
+    def draw_map(self, batch):
+        return super().draw_map(batch) > 0
+
+
+class NotFinite(Grey):
+    """Divides by zero somewhere."""
+
+    def draw_map(self, batch):
+        drawn = super().draw_map(batch)
+        drawn[..., 0, 0] = torch.nan
+        return drawn
+
+
+class DrawsNothing(Grey):
+    """Forgets to return its map."""
+
+    def draw_map(self, batch):
+        super().draw_map(batch)
+
+
+class NoFrames(Grey):
+    """Draws one picture a view."""
+
+    def draw_map(self, batch):
+        return super().draw_map(batch)[:, :, 0]
+
+
+class OfAHand(Grey):
+    """Asks for a joint by a name that it has not."""
+
+    def draw_map(self, batch):
+        batch.body.place("left_hand")
+
+
 def part(cls, **settings):
     return build(cls, cls.Config(**settings), tiny_context())
 
@@ -115,6 +174,54 @@ def part(cls, **settings):
 def test_a_map_that_depends_on_what_else_is_drawn_is_told(cls, told):
     with pytest.raises(AssertionError, match=told):
         check_signal(cls, cls.Config(), tiny_context())
+
+
+@pytest.mark.parametrize("check", [check_signal, check_conditioner])
+@pytest.mark.parametrize(
+    ("cls", "told"), [(Turn, "let `per_picture` say False"), (NotFinite, "the control map is not finite everywhere")]
+)
+def test_a_conditioner_s_map_is_checked_before_what_is_made_of_it(check, cls, told):
+    with pytest.raises(AssertionError, match=f"^the control map .*{told.removeprefix('the control map ')}"):
+        check(cls, cls.Config(), tiny_context())
+
+
+# No control maps, by shape or type.
+NO_MAPS = [
+    (ThreeChannels, "signal_channels says 4, draw_map gives 3"),
+    (Outline, "the control map has to be floating point; draw_map gives torch.bool"),
+    (DrawsNothing, "draw_map gives None, not a control map"),
+    (NoFrames, "the control map has shape (1, 4, 4, 32, 32), not (B, V, T, K, H, W) = (1, 4, 3, 4, 32, 32)"),
+]
+
+
+@pytest.mark.parametrize(("cls", "told"), NO_MAPS[:3])
+def test_what_is_no_map_breaks_a_promise(cls, told):
+    with pytest.raises(AssertionError) as raised:
+        check_conditioner(cls, cls.Config(), tiny_context())
+    assert str(raised.value) == told
+
+
+@pytest.mark.parametrize(("cls", "told"), NO_MAPS)
+def test_what_is_no_map_is_a_line_where_it_is_drawn(cls, told):
+    with pytest.raises(HvgError) as raised:
+        Signals.of({"grey": part(cls)}).draw(Clips().load(0))
+    assert str(raised.value) == f"{cls.__name__}: {told}"
+
+
+def test_values_are_not_read_where_a_map_is_drawn():
+    assert Signals.of({"grey": part(NotFinite)}).draw(Clips().load(0)).signals.keys() == {"grey"}
+
+
+def test_a_joint_that_a_body_lacks_is_named_in_a_line():
+    for draw in (
+        lambda: check_conditioner(OfAHand, OfAHand.Config(), tiny_context()),
+        lambda: Signals.of({"grey": part(OfAHand)}).draw(Clips().load(0)),
+    ):
+        with pytest.raises(
+            HvgError, match=r"^the body has no joint 'left_hand'; its joints are pelvis, .*left_wrist"
+        ) as raised:
+            draw()
+        assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("cls", [TurnThatSaysSo, Corners])

@@ -30,6 +30,7 @@ from hvg.parts.metric import KeypointRegressor, Metric
 from hvg.parts.model import Conditioner
 from hvg.parts.part import PartConfig
 from hvg.parts.plan import Sampler
+from hvg.parts.pose_guided import PoseGuided
 from hvg.testing import (
     check_alignment,
     check_backbone,
@@ -122,6 +123,39 @@ def _as_the_first(grid):
 
 class NoWindows(Sampler):
     """Forgets what a sampler is for."""
+
+
+class NoMap(PoseGuided):
+    """Forgets to draw."""
+
+
+class OfLists(TemporalWindows):
+    """Gives views and frames as lists."""
+
+    def windows(self, step, num_steps, views, frames):
+        found = super().windows(step, num_steps, views, frames)
+        return [replace(w, views=list(w.views), frames=list(w.frames)) for w in found]
+
+
+class OneByOne(TemporalWindows):
+    """Yields its windows."""
+
+    def windows(self, step, num_steps, views, frames):
+        yield from super().windows(step, num_steps, views, frames)
+
+
+class Pairs(TemporalWindows):
+    """Leaves the class of windows out."""
+
+    def windows(self, step, num_steps, views, frames):
+        return [(w.views, w.frames) for w in super().windows(step, num_steps, views, frames)]
+
+
+class Unweighted(TemporalWindows):
+    """Has one weight for all cells of a window."""
+
+    def windows(self, step, num_steps, views, frames):
+        return [replace(w, weights=1.0) for w in super().windows(step, num_steps, views, frames)]
 
 
 class Cheap(NeighboursViewAttention):
@@ -500,7 +534,11 @@ FAULTS = [
     (check_view_attention, Cheap, {}, "flops declares"),
     (check_view_attention, LoudAtTheStart, {}, "a new part changes its input"),
     (check_view_attention, OwnMask, {}, "meets .* on the CPU"),
-    (check_sampler, NoWindows, {}, "NoWindows does not define windows"),
+    (check_sampler, NoWindows, {}, "NoWindows does not define windows of hvg.plugin.Sampler"),
+    (check_sampler, OfLists, {}, "step 0 of a 1 x 1 grid: views and frames have to be tuples; views is a list"),
+    (check_sampler, OneByOne, {}, "step 0 of a 1 x 1 grid: windows has to give a list, not a generator"),
+    (check_sampler, Pairs, {}, "windows gives a tuple where a Window belongs"),
+    (check_sampler, Unweighted, {}, "weights have to be a tensor, not a float"),
     (check_sampler, Hole, {"frames": 5, "overlap": 2}, "leaves out"),
     (check_sampler, Double, {"frames": 5, "overlap": 2}, "cost says"),
     (check_solver, Overshoots, {}, "has to give the estimate"),
@@ -663,9 +701,10 @@ class NoDropout(CameraRotation):
     [
         (Letters, "port tokens of a clip changes with the clips beside it"),
         (FirstCaption, "port tokens of a clip changes with the clips beside it"),
-        (NoDropout, "Config that is no subclass of hvg.parts.model.ConditionerConfig"),
+        (NoMap, "NoMap does not define draw_map of hvg.plugin.PoseGuided"),
+        (NoDropout, "Config that is no subclass of hvg.plugin.ConditionerConfig"),
     ],
 )
-def test_a_conditioner_that_mixes_captions_or_lacks_settings_is_named(part, message):
+def test_a_conditioner_that_mixes_captions_or_lacks_something_is_named(part, message):
     with pytest.raises(AssertionError, match=message):
         check_conditioner(part, part.Config(), tiny_context())
