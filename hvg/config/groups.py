@@ -6,6 +6,7 @@ import inspect
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from functools import lru_cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -37,14 +38,18 @@ def root_keys() -> frozenset[str]:
 
 
 def did_you_mean_key(given: str, known: Iterable[str]) -> str:
-    """As ``did_you_mean``, for the first word of a key: one that is the name of settings in a run's sections means these."""
+    """As ``did_you_mean``, for the first word of a key: one that is the name of settings in a run's sections means these, or a
+    known word that differs in a letter.
+    """
     sections = {name: field.annotation for name, field in RunConfig.model_fields.items()}
     places = [
         f"'{name}.{given}'"
         for name, section in sections.items()
         if inspect.isclass(section) and issubclass(section, Section) and given in section.model_fields
     ]
-    return f"Did you mean {' or '.join(places)}?" if places else did_you_mean(given, known)
+    names = [*known]
+    near = [f"'{name}'" for name in get_close_matches(given, names, n=1, cutoff=0.85)]
+    return f"Did you mean {' or '.join(near + places)}?" if places else did_you_mean(given, names)
 
 
 def config_loader(extra_search_paths: Sequence[str] = ()) -> ConfigLoaderImpl:

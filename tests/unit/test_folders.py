@@ -451,7 +451,7 @@ def test_a_wrong_mask_is_named(tmp_path):
         (["predictions={empty}", "reference={truth}"], "empty: holds no videos, no folders and no images"),
         (
             ["predictions={made}", "reference={truth}", "mask={made}"],
-            "mask: unknown key or option. Did you mean 'masks'?",
+            "mask: unknown key or option. Did you mean 'masks' or 'protocol.mask'?",
         ),
         (["predictions={made}", "reference={truth}", "protcol=basic"], "Did you mean 'protocol'?"),
         (["predictions={made}", "reference={truth}", "protocol=basik"], "Did you mean 'basic'?"),
