@@ -320,7 +320,8 @@ class Anny(BodyModel):
 
         Raises: HvgError for a phenotype or a joint that Anny does not have.
         """
-        rest, phenotypes = self._rest(shape or {})
+        phenotypes = self._phenotypes(shape or {})
+        rest = _rest_of(tuple(phenotypes.items()))
         scale = self.config.scale
         if given := motion.places():
             turned = follow_joints(_stance(rest), given)
@@ -352,7 +353,8 @@ class Anny(BodyModel):
         """The same, with another phenotype ``height``, found by halving; girths hardly change with it, and thighs most."""
 
         def tall(height: float) -> float:
-            rest, _ = self._rest({**shape, "height": height})
+            # Made, not kept: of the people on the way none is anybody's.
+            rest = _made_rest(tuple(self._phenotypes({**shape, "height": height}).items()))
             return self.config.scale * (float(rest.heads["head_top"][1]) - rest.floor)
 
         low, high = 0.0, 1.0
@@ -373,11 +375,11 @@ class Anny(BodyModel):
         """Phenotypes of grown people, drawn evenly."""
         return {name: float(generator.uniform(low, high)) for name, (low, high) in _GROWN.items()}
 
-    def _rest(self, shape: Mapping[str, float]) -> tuple[_Rest, dict[str, float]]:
+    def _phenotypes(self, shape: Mapping[str, float]) -> dict[str, float]:
+        """All of them, in the network's order."""
         for name, value in shape.items():
             if name not in PHENOTYPES:
                 raise HvgError(f"Anny has no phenotype '{name}'. {did_you_mean(name, PHENOTYPES)}")
             if not 0 <= value <= 1:
                 raise HvgError(f"Anny's phenotype '{name}' is {value}; expected a number from 0 to 1")
-        phenotypes = {name: float(shape.get(name, 0.5)) for name in PHENOTYPES}
-        return _rest_of(tuple(phenotypes.items())), phenotypes
+        return {name: float(shape.get(name, 0.5)) for name in PHENOTYPES}

@@ -98,7 +98,7 @@ def summary(config: RunConfig) -> list[str]:
     from hvg.config import wiring
 
     protocol = config.protocol
-    rows = [*((key, choice.name) for key, choice in config.parts.items())]
+    rows = [(key, choice.name) for key, choice in config.parts.items()]
     parts = ["parts", *table([*rows, ("protocol", f"{protocol.id}: {', '.join(protocol.metrics) or 'nothing'}")])]
     if "backbone" not in config.parts:
         return parts

@@ -74,6 +74,7 @@ def _uneven_pictures(config: RunConfig, pictures: Mapping[tuple[int, int], str])
 
 
 def is_uneven(config: RunConfig, picture: Iterable[int]) -> bool:
+    """Whether a picture's sides are no whole cells of the backbone's coarsest level."""
     return any(side % math.prod(image_cell(config)) for side in picture)
 
 

@@ -6,6 +6,7 @@ import sys
 
 import torch
 
+from components.bodies import anny
 from hvg.core.kept_tensors import KeptTensors, kept_folder
 
 
@@ -95,3 +96,10 @@ def test_the_first_use_of_annys_body_on_a_machine_is_said(tmp_path):
     assert (
         done.stderr == f"note: Anny's body is read for the first time, for minutes; 0.8 GB are kept in {tmp_path}/new\n"
     )
+
+
+def test_people_on_the_way_to_a_height_are_not_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(anny, "_kept", lambda: kept(tmp_path / "bodies", most=100))
+    anny.Anny().of_stature({"weight": 0.41}, 1.7)
+    # The mesh's faces and weights may be, once.
+    assert not (tmp_path / "bodies").is_dir() or len(list((tmp_path / "bodies").iterdir())) == 1
