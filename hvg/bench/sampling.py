@@ -30,8 +30,8 @@ def progressive() -> Iterator[str]:
     """HVG's progressive sampling of a long multi-view clip: its declared cost, and its time over the bare calls."""
     views, frames = 6, 24
     config = compose(["scale=cpu", "sampler=progressive", f"dataset.views={views}", f"dataset.frames={frames}"])
-    # Conditioning is encoded once a video: in the tiny scale's three steps that weighs more than in the 25 of SVD.
-    steps = 8
+    # Conditioning is encoded once a video, which weighs most in few steps.
+    steps = 3
     with one_thread():
         system, clip = a_test_clip(config)
         calls, cells = _denoised(system, clip, steps)

@@ -14,7 +14,7 @@ from hvg.core.required import required
 from hvg.model.planned_steps import PlannedStep, nearness_of_views, planned_steps, scales_of_cells
 from hvg.parts.plan import Guidance, GuidedClips, Level, Sampler, Solver, Stage
 from hvg.parts.refiner import Refined, RefinedStep
-from hvg.values.grid import Window
+from hvg.values.grid import Window, as_slice
 from hvg.values.known import Known
 
 # denoise(x, sigma, windows, scales) -> x0. For n windows of one shape and B clips, x and x0 are (n B, v, t, C, h, w), sigma is a
@@ -223,9 +223,12 @@ def guided_estimate(whole: Tensor, branches: Iterable[tuple[Tensor, Tensor]]) ->
     return before if total is None else before + total
 
 
-def _cells(window: Window) -> tuple[Tensor, Tensor]:
-    """Indices that pick the window from two neighbouring axes (views, frames)."""
-    return torch.tensor(window.views)[:, None], torch.tensor(window.frames)[None]
+def _cells(window: Window) -> tuple[slice | Tensor, slice | Tensor]:
+    """Indices that pick the window from two neighbouring axes (views, frames), as ``as_slice`` does from one."""
+    views, frames = as_slice(window.views), as_slice(window.frames)
+    if isinstance(views, Tensor) and isinstance(frames, Tensor):
+        return views[:, None], frames[None]
+    return views, frames
 
 
 def _batches(order: Sequence[int], windows: Sequence[Window], limit: int | None) -> list[list[int]]:

@@ -23,7 +23,7 @@ from hvg.model.slots import condition_slots
 from hvg.parts.model import Conditioner, OncePer
 from hvg.values.clip import ClipBatch
 from hvg.values.conditioning import Conditioning
-from hvg.values.grid import Window
+from hvg.values.grid import Window, as_slice
 from hvg.values.latent_time import grouped_frames
 from hvg.values.tensors import combine, tensors_of
 
@@ -179,8 +179,9 @@ class ToldWindows:
         system = self.system
         chosen = grouped_frames(latents, self.batch.grid[2], system.temporal_stride)
         frames = [*dict.fromkeys(chosen)]
-        offsets = None if self.offsets is None else self.offsets[:, list(views)][:, :, frames]
-        part = replace(self.batch, known=None).select(list(views), frames)
+        at = as_slice(views), as_slice(frames)
+        offsets = None if self.offsets is None else self.offsets[:, at[0]][:, :, at[1]]
+        part = replace(self.batch, known=None).select(*at)
         if system.first_view == "window":
             part = replace(part, origin=None)
         keys = {system.signal_keys[slot] for slot in slots}
@@ -191,11 +192,11 @@ class ToldWindows:
 
 def _chosen(ports: Conditioning, views: Sequence[int], frames: Sequence[int], length: int) -> Conditioning:
     """Ports of some views and frames, of those of ``length`` frames; a V axis of 1 stays."""
+    v, t = as_slice(views), as_slice(frames)
 
     def choose(x: Tensor) -> Tensor:
         x = x.expand(-1, -1, length, *x.shape[3:])
-        x = x if x.shape[1] == 1 or [*views] == [*range(x.shape[1])] else x[:, list(views)]
-        return x if [*frames] == [*range(length)] else x[:, :, list(frames)]
+        return (x if x.shape[1] == 1 else x[:, v])[:, :, t]
 
     return ports.map(choose)
 

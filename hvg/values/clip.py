@@ -144,10 +144,10 @@ class ClipBatch:
         return map_tensors(self, lambda x: x.pin_memory())
 
     def select(
-        self, views: Sequence[int] | Tensor | None = None, frames: Sequence[int] | Tensor | None = None
+        self, views: Sequence[int] | Tensor | slice | None = None, frames: Sequence[int] | Tensor | slice | None = None
     ) -> "ClipBatch":
         """The batch restricted to some views and frames, in the order given; the reference, the origin and what the views
-        are part of are kept.
+        are part of are kept. A slice copies nothing.
 
         Raises: ValueError for some frames of a batch whose latents join frames in time.
         """
@@ -164,7 +164,8 @@ class ClipBatch:
         count = self.grid[2]
         if self.latents is None or self.latents.shape[2] == count:
             return frames
-        if isinstance(frames, Tensor) and frames.tolist() != list(range(count)):
+        chosen = [*range(count)[frames]] if isinstance(frames, slice) else frames.tolist()
+        if chosen != [*range(count)]:
             raise ValueError(f"latents that join frames in time are of all {count} frames of a clip, not of some")
         return slice(None)
 

@@ -62,6 +62,13 @@ def as_index(places: Sequence[int] | Tensor | slice) -> Tensor | slice:
     return places if isinstance(places, (slice, Tensor)) else torch.as_tensor(places)
 
 
+def as_slice(places: Sequence[int]) -> slice | Tensor:
+    """What picks these places from an axis: without a copy where each follows the one before."""
+    first = places[0] if places else 0
+    follow = [*places] == [*range(first, first + len(places))]
+    return slice(first, first + len(places)) if follow and first >= 0 else torch.as_tensor(places)
+
+
 @dataclass(frozen=True)
 class Window:
     """A part of the V x t grid that is denoised together at one step.
