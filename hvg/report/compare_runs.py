@@ -23,6 +23,7 @@ from hvg.report.tables import write_results
 from hvg.score.anchors import ANCHORS, TWO_SAMPLES, AnchorValues
 from hvg.score.comparability import differences, protocols_by_meaning
 from hvg.score.evaluation_record import (
+    EVALUATION,
     EvaluationRecord,
     ScoreRecord,
     arms_data_notes,
@@ -138,23 +139,27 @@ def _read(words: Sequence[str]) -> dict[str, list[ComparedRun]]:
 
 
 def _read_run(path: Path) -> ComparedRun:
+    """An evaluation; of a run's folder the one that lies inside. Raises: HvgError where there are several, or none."""
     folder = path if path.is_dir() else path.parent
     arms = sorted(child.parent.name for child in folder.glob("*/results.json"))
+    if len(arms) == 1 and arms[0].startswith(EVALUATION) and not (folder / "results.json").exists():
+        path = folder = folder / arms[0]
     try:
         return ComparedRun(folder, with_finite_clips(read_record(path), path))
     except HvgError as error:
         if not arms:
             raise
+        of_one_run = all(arm.startswith(EVALUATION) for arm in arms)
         raise HvgError(
-            f"{error.message}. It has evaluations inside; give those: {', '.join(arms)}",
-            then=shlex.join(["hvg", "compare", *(str(folder / arm) for arm in arms)]),
+            f"{error.message}. It has evaluations inside; give {'one of those' if of_one_run else 'those'}: {', '.join(arms)}",
+            then=shlex.join(["hvg", "compare", *(str(folder / arm) for arm in (arms[-1:] if of_one_run else arms))]),
         ) from error
 
 
 def _default_label(folder: Path) -> str:
     """The run's folder; evaluations of a checkpoint lie inside it."""
     folder = folder.resolve()
-    return folder.parent.name if folder.name.startswith("evaluation-") else folder.name
+    return folder.parent.name if folder.name.startswith(EVALUATION) else folder.name
 
 
 def _is_foreign(runs: Sequence[ComparedRun]) -> bool:

@@ -22,6 +22,7 @@ from hvg.model.load import load_system, trained_precision
 from hvg.model.trained_windows import clip_grids, sampling_notes
 from hvg.score.anchors import TWO_SAMPLES, anchor_label, chosen
 from hvg.score.evaluation_record import (
+    EVALUATION,
     RECORD_FORMAT,
     EvaluationRecord,
     ProtocolRecord,
@@ -44,7 +45,7 @@ def evaluate_checkpoint(
     """
     checkpoint = find_checkpoint(options.checkpoint)
     run = checkpoint.parent if is_exported(checkpoint) else checkpoint.parent.parent
-    out = options.out or run / f"evaluation-{options.split}-{checkpoint.stem}"
+    out = options.out or run / f"{EVALUATION}{options.split}-{checkpoint.stem}"
     asked = _request_digest(options, overrides)
     about: dict[str, Any] = {}
 

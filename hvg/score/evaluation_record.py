@@ -23,6 +23,8 @@ from hvg.core.next_commands import EVALUATE
 
 RECORD_FORMAT = "hvg-evaluation-2"
 MEASUREMENTS = "measurements.safetensors"
+# What names of folders begin with into which a run's checkpoints are scored.
+EVALUATION = "evaluation-"
 # Keys that every results.json holds.
 REQUIRED = ("scored", "protocol", "seeds", "clips", "values", "provenance")
 # A number that was not finite is None in the file, see ``finite``.

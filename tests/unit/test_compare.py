@@ -317,6 +317,20 @@ def test_without_measurements_sets_have_no_interval(tmp_path):
     assert any("FID, KID: no interval" in note and MEASUREMENTS in note for note in notes)
 
 
+def test_a_run_with_one_evaluation_stands_for_it(tmp_path):
+    of_runs, of_evaluations = (
+        [f"{name}={tmp_path / name}{inside}" for name in ("bone", "skeleton")]
+        for inside in ("", "/evaluation-test-step-0000600")
+    )
+    for word, quality in zip(of_evaluations, (0.0, 1.0), strict=True):
+        write(Path(word.partition("=")[2]), quality)
+    found = compare_runs(of_runs, CompareOptions())[0]["arms"]
+    assert found == compare_runs(of_evaluations, CompareOptions())[0]["arms"] and len(found) == 2
+    write(tmp_path / "bone" / "evaluation-test-step-0000300", 0.5)
+    with pytest.raises(HvgError, match="give one of those: evaluation-test-step-0000300, evaluation-test-step-0000600"):
+        compare_runs(of_runs, CompareOptions())
+
+
 def test_what_is_no_run_is_refused(tmp_path):
     first = write(tmp_path / "study" / "none-seed0", 0.0)
     write(tmp_path / "study" / "bone-seed0", 1.0)
