@@ -82,11 +82,11 @@ class Prompt(EncodedText[PromptConfig], TextConditioner[PromptConfig]):
     @classmethod
     def notes(cls, config: PromptConfig, provided: frozenset[str]) -> Sequence[str]:
         if config.prompt is not None:
-            return [f"every clip has the text '{config.prompt}', whatever its caption (text.prompt)"]
+            return [f"every clip has the text '{config.prompt}', whatever its caption (prompt)"]
         if config.default is None:
             return []
         who = "clips without a caption" if "caption" in provided else "the data set gives no captions, so all clips"
-        return [f"{who} have the text '{config.default}' (text.default)"]
+        return [f"{who} have the text '{config.default}' (default)"]
 
     @classmethod
     def has_frozen_features(cls, config: PromptConfig) -> bool:

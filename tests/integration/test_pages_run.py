@@ -28,6 +28,7 @@ from hvg.core.random_keys import generator
 from hvg.geometry.motion import Motion
 from hvg.media.video import write_video
 from hvg.parts import registry
+from hvg.sample.camera_paths import around, write_cameras
 
 pytestmark = pytest.mark.long
 
@@ -35,15 +36,16 @@ pytestmark = pytest.mark.long
 ELSEWHERE = {
     "data.md": "test_footage.py",
     "datasets.md": "test_data_sets.py",
+    "new_part.md": "test_new_parts.py",
     "video.md": "test_video_detector.py",
     "CHANGELOG.md": "tells what changed",
 }
 COMMANDS = ("list", "check", "show", "prepare", "train", "evaluate", "sample", "refine", "export", "compare", "weights")
-# Words that ask for what no machine has by itself, or for more than minutes.
+# Words that ask for what no machine has by itself, or for more than minutes. 3DiMo looks at hands, which a detector finds.
 NOT_HERE = re.compile(
     r"scale=(gpu|paper)|launcher=|sweep=|--|dry_run=|strategy=|logger=wandb|backbone=(svd_xt|wan_\w*[^y]|flux_kontext)$|"
     r"codec=wan_vae|dataset=(thuman|mvhumannet|tiktok|mixture|shards)|body=smpl|(reconstruction|reconstructor)=(nerf|files)|"
-    r"recipe=|protocol=(hvg|gas)|checkpoint=(runs/base|hvg_model)|.*=(FOLDER|WAN|FLUX)$|camera=scene|camera=me/"
+    r"recipe=|protocol=(hvg|gas)|checkpoint=(runs/base|runs/three_dimo|hvg_model)|.*=(FOLDER|WAN|FLUX)$|camera=scene|camera=me/"
 )
 # Options that are no overrides.
 OPTIONS = {"check": CheckOptions, "show": ShowOptions, "prepare": PrepareOptions}
@@ -106,6 +108,15 @@ def folder(tmp_path, monkeypatch):
             Image.new("RGB", (64, 64), (80 * number, 90, 200) if "masks" not in place else "white").save(
                 clip / f"{number:04d}.png"
             )
+    path = around(
+        torch.tensor([0.0, 0.9, 0.0]), 4, elevation_degrees=0.0, distance=3.0, fov_degrees=40.0, image_size=(32, 32)
+    )
+    write_cameras(Path("mine.json"), path.cameras, path.names)
+    write_cameras(Path("rig/cameras.json"), path.cameras[:2], path.names[:2])
+    for name in path.names[:2]:
+        for number in range(6):
+            (view := Path("rig", name)).mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (32, 32), (40 * number, 90, 200)).save(view / f"{number:04d}.png")
     return tmp_path
 
 
@@ -135,9 +146,11 @@ class Followed:
         return cli.run([name, *words])
 
     def remember(self, words: Sequence[str]) -> None:
-        """Words of a training that does not run here: its model is a new one where a later command reads it."""
-        small = self._small("train", [word for word in words if not NOT_HERE.match(word)])
-        self.trained[compose(small).name] = small
+        """A training whose base is not here, where that is all: its model is a new one where a later command reads it."""
+        small = [word for word in words if not word.startswith("checkpoint=")]
+        if not any(NOT_HERE.match(word) for word in small):
+            small = self._small("train", small)
+            self.trained[compose(small).name] = small
 
     def _given(self, word: str) -> str:
         key, _, value = word.partition("=")
@@ -161,7 +174,11 @@ class Followed:
             small = SIZES.get(config.backbone.cls.__module__.partition(".")[2], ())
             more += BACKBONES.get(given.get("backbone", ""), small)
         more = [word for word in more if key_of(word) not in given]
-        # Clips hold what a step takes of them.
+        # Clips hold what a step takes of them, and the data set those that are asked for by number.
+        if "training.known_views" in given:
+            more = ["dataset.views=4" if key_of(w) == "dataset.views" else w for w in more]
+        if "index" in given:
+            more = [f"{key_of(w)}={int(given['index']) + 1}" if "held_out" in w else w for w in more]
         for key in ("views", "frames"):
             if int(given.get(f"data.{key}", 0)) > 2:
                 more = [f"dataset.{key}={given[f'data.{key}']}" if key_of(w) == f"dataset.{key}" else w for w in more]
@@ -183,9 +200,15 @@ class Followed:
         folder = Path("runs", name, "checkpoints")
         if not folder.is_dir():
             words = self.trained.get(name) or self._small("train", [f"name={name}"])
+            config = compose(words)
+            if config.adapter.name == "lora":
+                assert cli.run(["train", *words]) == 0
+                return
+            if config.checkpoint is not None:
+                self._make(Path(config.checkpoint))
             folder.mkdir(parents=True)
             step = checkpoint.name if checkpoint.suffix == ".ckpt" else "step-0000002.ckpt"
-            write_untrained(compose(words), folder / step, 0.01)
+            write_untrained(config, folder / step, 0.01)
         elif checkpoint.suffix == ".ckpt" and not checkpoint.exists():
             # A run of two steps has none of a later one.
             next(folder.iterdir()).rename(checkpoint)

@@ -221,7 +221,7 @@ def test_what_stands_in_is_said():
 def test_it_is_said_before_a_run(tiny):
     words = [*tiny, "text=prompt", "backbone.cross_attention_width=24", "text.default=somebody"]
     assert wiring.slot_notes(compose(words)) == [
-        "text=prompt: clips without a caption have the text 'somebody' (text.default)"
+        "text=prompt: clips without a caption have the text 'somebody' (default)"
     ]
     assert wiring.slot_notes(compose(list(tiny))) == []
 
