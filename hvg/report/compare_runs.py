@@ -142,7 +142,7 @@ def _read_run(path: Path) -> ComparedRun:
     """An evaluation; of a run's folder the one that lies inside. Raises: HvgError where there are several, or none."""
     folder = path if path.is_dir() else path.parent
     arms = sorted(child.parent.name for child in folder.glob("*/results.json"))
-    if len(arms) == 1 and arms[0].startswith(EVALUATION) and not (folder / "results.json").exists():
+    if path.is_dir() and len(arms) == 1 and arms[0].startswith(EVALUATION) and not (path / "results.json").exists():
         path = folder = folder / arms[0]
     try:
         return ComparedRun(folder, with_finite_clips(read_record(path), path))

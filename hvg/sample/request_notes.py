@@ -47,14 +47,17 @@ def upright_note(batch: ClipBatch, up: str) -> str | None:
 
 def prompt_note(config: RunConfig, options: SampleOptions) -> str | None:
     """Note where a prompt is given that nothing reads, or none where the settings say what stands in for it; else None."""
-    slots = [(choice.cls, choice.config) for choice in config.conditioners.values()]
-    heard = any(issubclass(cls, TextConditioner) and cls.hears(settings) for cls, settings in slots)
+    slots = [(slot, x.name, x.cls, x.config) for slot, x in config.conditioners.items()]
+    heard = any(issubclass(cls, TextConditioner) and cls.hears(settings) for _, _, cls, settings in slots)
     needed = any("caption" in fields for _, fields in wiring.needed_fields(config).values())
     if options.prompt is not None:
         return None if heard or needed else "no part of this model reads the prompt"
-    notes = [
-        x for cls, own in slots if issubclass(cls, TextConditioner) for x in cls.notes(own, frozenset({"caption"}))
-    ]
+    notes = (
+        f"{wiring.path_of_slot(config, slot)}={name}: {note}"
+        for slot, name, cls, settings in slots
+        if issubclass(cls, TextConditioner)
+        for note in cls.notes(settings, frozenset({"caption"}))
+    )
     return "; ".join(notes) or None
 
 

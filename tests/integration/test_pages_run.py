@@ -173,15 +173,17 @@ class Followed:
         if "backbone" in config.parts:
             small = SIZES.get(config.backbone.cls.__module__.partition(".")[2], ())
             more += BACKBONES.get(given.get("backbone", ""), small)
-        more = [word for word in more if key_of(word) not in given]
         # Clips hold what a step takes of them, and the data set those that are asked for by number.
-        if "training.known_views" in given:
-            more = ["dataset.views=4" if key_of(w) == "dataset.views" else w for w in more]
-        if "index" in given:
-            more = [f"{key_of(w)}={int(given['index']) + 1}" if "held_out" in w else w for w in more]
-        for key in ("views", "frames"):
-            if int(given.get(f"data.{key}", 0)) > 2:
-                more = [f"dataset.{key}={given[f'data.{key}']}" if key_of(w) == f"dataset.{key}" else w for w in more]
+        large = {
+            "dataset.views": max(4 if "training.known_views" in given else 2, int(given.get("data.views", 0))),
+            "dataset.frames": max(2, int(given.get("data.frames", 0))),
+            "dataset.num_held_out_subjects": max(2, int(given.get("index", 0)) + 1),
+        }
+        more = [
+            f"{key}={large[key]}" if key in large else word
+            for key, word in ((key_of(word), word) for word in more)
+            if key not in given
+        ]
         return [*words, *more, *(["jobs=1"] if name == "prepare" and "jobs" not in given else [])]
 
     def _remembered(self, words: list[str]) -> bool:

@@ -326,6 +326,8 @@ def test_a_run_with_one_evaluation_stands_for_it(tmp_path):
         write(Path(word.partition("=")[2]), quality)
     found = compare_runs(of_runs, CompareOptions())[0]["arms"]
     assert found == compare_runs(of_evaluations, CompareOptions())[0]["arms"] and len(found) == 2
+    with pytest.raises(HvgError, match="no such file"):
+        compare_runs([of_runs[0] + "/results.json", of_runs[1]], CompareOptions())
     write(tmp_path / "bone" / "evaluation-test-step-0000300", 0.5)
     with pytest.raises(HvgError, match="give one of those: evaluation-test-step-0000300, evaluation-test-step-0000600"):
         compare_runs(of_runs, CompareOptions())

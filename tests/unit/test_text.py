@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from text_folders import WIDTH
 
 from hvg.config import wiring
+from hvg.config.command_options import SampleOptions
 from hvg.config.composition import compose, recompose
 from hvg.core.digests import components_digest
 from hvg.core.errors import ConfigError, DataError, HvgError
@@ -21,6 +22,7 @@ from hvg.model.fake_step import fake_networks, fake_request
 from hvg.model.load import build_system
 from hvg.parts import registry
 from hvg.parts.text_conditioner import check_captions
+from hvg.sample.request_notes import prompt_note
 from hvg.testing import build, nudged, tiny_batch, tiny_context
 
 PROMPTS = ["a person walks", "a person in a red coat waves, in blue light", ""]
@@ -223,6 +225,9 @@ def test_it_is_said_before_a_run(tiny):
     assert wiring.slot_notes(compose(words)) == [
         "text=prompt: clips without a caption have the text 'somebody' (default)"
     ]
+    assert [prompt_note(compose(words), SampleOptions.model_construct(prompt=None))] == wiring.slot_notes(
+        compose(words)
+    )
     assert wiring.slot_notes(compose(list(tiny))) == []
 
 
