@@ -55,7 +55,8 @@ def shown(clip, tmp_path_factory):
             browser.send(
                 "Emulation.setDeviceMetricsOverride", width=WIDTH, height=HEIGHT, deviceScaleFactor=1, mobile=False
             )
-            browser.open(listening.address(page.server))
+            # A page that is drawn slowly would be drawn with fewer pixels from then on.
+            browser.open(f"{listening.address(page.server)}/?fixedDpr=1")
             browser.wait_for("document.body.textContent.includes('Save the cameras')")
             yield page, browser, out
     finally:
