@@ -53,6 +53,27 @@ def test_a_full_folder_and_none_keep_nothing_more(tmp_path):
     assert make.count == before + 1 and len(list(tmp_path.iterdir())) == 4
 
 
+def test_files_of_other_code_give_way_the_oldest_first_and_nobody_elses(tmp_path):
+    make, old, new = Maker(), kept(tmp_path, "old", most=3), kept(tmp_path, "new", most=3)
+    (tmp_path / "mine.safetensors").write_text("somebody's")
+    for age, name in enumerate("abc"):
+        before = set(tmp_path.iterdir())
+        old.get(name, make)
+        (file,) = set(tmp_path.iterdir()) - before
+        os.utime(file, (1000 - age, 1000 - age))
+    for name in "de":
+        new.get(name, make)
+    assert len(list(tmp_path.iterdir())) == 4 and (tmp_path / "mine.safetensors").is_file()
+    before = make.count
+    old.get("a", make)
+    new.get("d", make)
+    new.get("e", make)
+    assert make.count == before
+    # "c" and "b", the oldest, made room; they are made anew.
+    old.get("b", make)
+    assert make.count == before + 1
+
+
 def test_a_folder_that_cannot_be_made_is_not_missed(tmp_path):
     (tmp_path / "file").write_text("")
     assert kept(tmp_path / "file").get("a", Maker())["n"] == 1
