@@ -16,6 +16,7 @@ from hvg.config import wiring
 from hvg.config.settings import PartChoice, RunConfig
 from hvg.config.validation import validate
 from hvg.core.errors import ConfigError, HvgError, Problem
+from hvg.core.late_compiler import import_diffusers
 from hvg.core.random_keys import key_to_seed
 from hvg.parts import registry
 from hvg.parts.adapter import named_weights
@@ -98,6 +99,7 @@ def build_reconstructor(config: RunConfig) -> Reconstructor:
 
 def build_codec(config: RunConfig, blank: bool = False) -> Codec:
     """The run's codec; ``blank`` as in ``Context``."""
+    import_diffusers()
     return build_part(config.codec, Context(blank=blank))
 
 
@@ -113,6 +115,7 @@ def build_networks(
 
     start: as in ``build_parts``. blank: as in ``Context``.
     """
+    import_diffusers()
     context = replace(_network_context(config, codec, renderer, body), blank=blank)
     backbone = _build_seeded(config.backbone, context, config.seed, "backbone")
     if start is not None:

@@ -89,6 +89,22 @@ def test_counting_and_loading_a_checkpoint_need_nothing_of_training():
     assert done.stdout.splitlines()[-2:] == ["[]", "[]"], done.stdout + done.stderr
 
 
+def test_a_network_is_made_without_the_compiler_which_is_there_when_it_is_asked_for():
+    """One process for both: it imports for seconds."""
+    code = (
+        "import sys\n"
+        "from hvg.config import build\n"
+        "from hvg.config.composition import compose\n"
+        "config = compose(['debug=tiny'])\n"
+        "build.build_parts(config)\n"
+        "print('torch._dynamo' in sys.modules, 'diffusers.models.resnet' in sys.modules)\n"
+        "import torch\n"
+        "print(torch.compile(lambda x: x + 1, backend='eager')(torch.ones(1)).item())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["False True", "2.0"], done.stdout + done.stderr
+
+
 @pytest.mark.parametrize(
     ("heading", "name"),
     [

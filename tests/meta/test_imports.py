@@ -28,6 +28,8 @@ FENCES = {
         "hvg/sample/diffusers_pipeline.py",
         # What ours is timed beside.
         "hvg/bench/peers",
+        # Imports it before parts do, and uses nothing of it.
+        "hvg/core/late_compiler.py",
     ),
     # Feature networks of metrics that look through CLIP and V-JEPA 2; encoders of text.
     "transformers": (
