@@ -92,4 +92,7 @@ def one_value_problem(override: Override) -> Problem | None:
         return Problem(override.get_key_element(), f"several values in '{override.input_line}'; they need --multirun.")
     if override.key_or_group.split(".")[0] == "hydra" or override.key_or_group.startswith("hydra/"):
         return Problem(override.key_or_group, "Hydra's own settings have no effect on a run.")
+    if override.value() == {} and not override.is_delete():
+        key = override.key_or_group
+        return Problem(key, f"{{}} adds nothing to what is there; ~{key} leaves it out.")
     return None

@@ -203,6 +203,9 @@ def test_a_wrong_word_beside_another_part_is_told_with_what_that_part_says():
         ("~codec", "codec", "cannot be left out"),
         ("seed=1,2", "seed", "--multirun"),
         ("hydra.run.dir=x", "hydra.run.dir", "no effect"),
+        # Mappings are merged.
+        ("stages={}", "stages", "{} adds nothing to what is there; ~stages leaves it out."),
+        ("+slots={}", "slots", "{} adds nothing"),
         ("pose=skeleton extra", "pose", "Did you mean 'skeleton'?"),
         ("a b", "a b", "cannot be read as key=value"),
         ("backbone._target_=os.system", "backbone._target_", "never by a class path"),
