@@ -4,7 +4,7 @@ Source: 3DiMo (arXiv 2602.03796), as far as it says.
 """
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 from torch import Tensor, cat, is_grad_enabled, nn
@@ -28,14 +28,17 @@ SCALES = {"joints": 0.25, "rotations": 0.5}
 class MotionTokensConfig(AuxiliaryConfig):
     """Settings of the encoders, of what becomes of their tokens, and of the loss that they learn by besides."""
 
-    tokens: int = Field(5, ge=1, le=1024, description="Tokens of a frame of the driving video.")
+    looks_at: Literal["video", "face"] = Field(
+        "video",
+        description="video: the encoder looks at whole frames of the driving video. face: at pictures of the face in it, which "
+        "the data set has to give.",
+    )
+    tokens: int = Field(5, ge=1, le=1024, description="Tokens of a frame of what is looked at.")
     width: Width = Field(128, description="Channels of the encoders, divisible by `heads`.")
     depth: Depth = Field(4, description="Layers of the encoder of the body.")
     heads: Heads = Field(4, description="Attention heads of the encoders.")
-    size: int = Field(
-        64, ge=8, le=2048, description="Side of the square that driving frames are brought to, whole, pixels."
-    )
-    patch: int = Field(8, ge=1, le=256, description="Side of a patch of a driving frame, pixels; it divides `size`.")
+    size: int = Field(64, ge=8, le=2048, description="Side of the square that what is looked at is brought to, pixels.")
+    patch: int = Field(8, ge=1, le=256, description="Side of a patch, pixels; it divides `size`.")
     hands: Literal["none", "crops"] = Field(
         "none",
         description="crops: an encoder of their own looks at pictures of the two hands, which the data set has to give; its "
@@ -80,8 +83,6 @@ class MotionTokens(AuxiliaryConditioner[MotionTokensConfig]):
     parameters of SMPL and MANO); ``auxiliary=rotations`` are those of SMPL's body, the hands' wrists included, not fingers.
     """
 
-    requires: ClassVar[frozenset[str]] = frozenset({"driving"})
-
     def __init__(self, config: MotionTokensConfig, context: ConditionerContext) -> None:
         super().__init__(config, context)
         self.stride = context.ports.latent_stride
@@ -104,7 +105,8 @@ class MotionTokens(AuxiliaryConditioner[MotionTokensConfig]):
 
     @classmethod
     def needs(cls, config: MotionTokensConfig) -> frozenset[str]:
-        return cls.requires | ({"driving_hands"} if config.hands == "crops" else frozenset())
+        looked_at = "driving" if config.looks_at == "video" else "driving_face"
+        return frozenset({looked_at, *(["driving_hands"] if config.hands == "crops" else [])})
 
     @classmethod
     def loss_needs(cls, config: MotionTokensConfig) -> frozenset[str]:
@@ -142,8 +144,11 @@ class MotionTokens(AuxiliaryConditioner[MotionTokensConfig]):
         return Conditioning(channels=numbers.expand(-1, views, -1, -1, *cells), losses=losses)
 
     def tokens_of(self, batch: ClipBatch) -> Tensor:
-        """Tokens (B, T, L, D) of all frames of the driving video: the body's, the left hand's, the right hand's."""
-        frames = required(batch.driving, "ClipBatch.driving")
+        """Tokens (B, T, L, D) of all frames of the driving video: the body's or the face's, the left hand's, the right hand's."""
+        if self.config.looks_at == "video":
+            frames = required(batch.driving, "ClipBatch.driving")
+        else:
+            frames = required(batch.driving_face, "ClipBatch.driving_face")[:, :, 0]
         body = self.body(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
         if self.config.hands == "none":
             return body

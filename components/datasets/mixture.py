@@ -19,14 +19,12 @@ from hvg.parts.context import SceneContext
 from hvg.parts.part import PartConfig, PartsByLabel
 from hvg.parts.scene import Choose, Dataset, Holdings, told_size
 from hvg.values.body import MESH_FIELDS
-from hvg.values.clip import ClipBatch
+from hvg.values.clip import DRIVING_FIELDS, ClipBatch
 from hvg.values.scored_clip import Surface
 
 T = TypeVar("T")
 # Fields of a clip that one dataset may have, and another not. (All have ``valid``: where none is given nothing is padded.)
-_OPTIONAL = frozenset(
-    {"frames", "alpha", "body", "reference", "task", "frame_index", "driving", "driving_hands", "caption"}
-)
+_OPTIONAL = frozenset({"frames", "alpha", "body", "reference", "task", "frame_index", *DRIVING_FIELDS, "caption"})
 
 
 def _agreed(setting: str) -> Any:

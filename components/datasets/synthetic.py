@@ -17,8 +17,9 @@ from hvg.core.bounds import Colour, Count, Elevations, FrameCount, FramesPerSeco
 from hvg.core.errors import ConfigError, Problem, did_you_mean
 from hvg.core.random_keys import numpy_generator
 from hvg.core.required import required
+from hvg.data.driving import SIDES, close_up_sizes
 from hvg.geometry.camera_moves import frame_by_frame, over_time
-from hvg.geometry.hands import hand_cameras
+from hvg.geometry.close_ups import close_up_cameras
 from hvg.geometry.meshes import vertex_normals
 from hvg.geometry.motion import Motion
 from hvg.parts.context import Context
@@ -174,6 +175,12 @@ class Synthetic(Dataset):
             le=1024,
             description="Side of the pictures of the two hands in the driving video, each from nearby, pixels; 0: none are made.",
         )
+        face_size: int = Field(
+            0,
+            ge=0,
+            le=1024,
+            description="Side of the pictures of the face in the driving video, from nearby, pixels; 0: none are made.",
+        )
         supersampling: int = Field(2, ge=1, le=8, description="Rays per pixel along each side; makes alpha a coverage.")
         mesh: bool = Field(True, description="Whether clips carry the bare body's vertices (for mesh signals).")
         background: tuple[Colour, Colour, Colour] = Field(
@@ -190,8 +197,10 @@ class Synthetic(Dataset):
                     raise ValueError(
                         f"{people} people with {clips} clips each are asked for in {split}; at most {MOST_CLIPS} clips are"
                     )
-            if self.hand_size and self.driving == "none":
-                raise ValueError("hand_size: hands are of a driving video; choose one, as driving=other_view")
+            if (close_ups := close_up_sizes(self)) and self.driving == "none":
+                raise ValueError(
+                    f"{SIDES[min(close_ups)]}: close-ups are of a driving video; choose one, as driving=other_view"
+                )
             if "dolly" in self.camera_moves and self.dolly_metres > self.distance / 2:
                 raise ValueError(
                     f"dolly_metres {self.dolly_metres:g} is more than half of the distance, {self.distance:g}"
@@ -244,7 +253,7 @@ class Synthetic(Dataset):
             "subject",
         }
         always |= {"driving"} if config.driving != "none" else set()
-        always |= {"driving_hands"} if config.hand_size else set()
+        always |= close_up_sizes(config).keys()
         return frozenset(always | (MESH_FIELDS if config.mesh else set()))
 
     @classmethod
@@ -325,8 +334,8 @@ class Synthetic(Dataset):
         return _Scene(shape, person, body, cameras, moved)
 
     def _driving(self, number: int, clip: int, scene: _Scene, loaded: ClipBatch) -> dict[str, Tensor]:
-        """The driving video of a clip, and its hands, by the names of their fields."""
-        kind, hands = self._driver(number, clip), self.config.hand_size
+        """The driving video of a clip, and close-ups of it, by the names of their fields."""
+        kind = self._driver(number, clip)
         if kind == "none":
             return {}
         person, body = scene.person, scene.body
@@ -338,10 +347,9 @@ class Synthetic(Dataset):
             camera = over_time(self._camera_between(number, clip, body, scene.cameras), self.config.frames)
         if kind != "same_view":
             frames = self._render(person, body, camera)[0][None]
-        if not hands:
-            return {"driving": frames}
-        cameras = hand_cameras(body, camera[0], hands)
-        return {"driving": frames, "driving_hands": self._hands(person, body, cameras)}
+        sizes = close_up_sizes(self.config).items()
+        cameras = {close_up: close_up_cameras(body, camera[0], close_up, size) for close_up, size in sizes}
+        return {"driving": frames, **{close_up: self._near(person, body, x) for close_up, x in cameras.items()}}
 
     def _driver(self, number: int, clip: int) -> str:
         """What drives a clip, a word of ``driving``."""
@@ -369,8 +377,8 @@ class Synthetic(Dataset):
         camera = self._orbit(torch.tensor([beside + float(drawn.uniform(least, gap - least))]), body, drawn)
         return self._framed(camera, number, f"driving-{clip}")
 
-    def _hands(self, person: Person, body: BodyMotion, cameras: Cameras) -> Tensor:
-        """The hands of a clip (1, T, 2, 3, h, w), each before its own camera (T, 2)."""
+    def _near(self, person: Person, body: BodyMotion, cameras: Cameras) -> Tensor:
+        """A close-up of a clip (1, T, N, 3, h, w), each picture by its own camera (T, N)."""
         seen = [
             self._render(person, body.select(torch.tensor([t])), cameras[t])[0] for t in range(body.joints.shape[1])
         ]

@@ -18,14 +18,14 @@ from hvg.core import outputs
 from hvg.core.errors import HvgError
 from hvg.core.labels import PHOTO, map_label
 from hvg.core.required import required
-from hvg.data.driving import DRIVING, driving_pictures
+from hvg.data.driving import driving_pictures
 from hvg.data.signals import NO_SIGNALS, Signals, signal_label, signals_of_all
 from hvg.media.images import write_png
 from hvg.media.tiles import over_text, tile_columns
 from hvg.parts import registry
 from hvg.parts.as_seen import as_seen
 from hvg.values.cameras import project
-from hvg.values.clip import ClipBatch
+from hvg.values.clip import CLOSE_UPS, ClipBatch
 
 TRUE_COLOUR, OBSERVED_COLOUR = (1.0, -0.6, -0.6), (-0.8, 0.1, 1.0)
 
@@ -65,7 +65,7 @@ def contact_sheet(config: RunConfig, options: ShowOptions) -> Path:
     for name, pictures in driving_pictures(clip).items():
         # Of every view it is the same, whichever size it has.
         for number, picture in enumerate(pictures):
-            title = name if name == DRIVING else ("left hand", "right hand")[number]
+            title = CLOSE_UPS[name][number] if name in CLOSE_UPS else name
             columns[title] = interpolate(picture, clip.cameras.image_size).expand(clip.grid[1], 1, -1, -1, -1)
     for key, part in signals.items():
         for name, image in part.signal_images(clip.signals[key][0]).items():

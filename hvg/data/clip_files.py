@@ -22,12 +22,12 @@ from hvg.core.eight_bit import (
     signal_to_uint8,
 )
 from hvg.core.required import required
-from hvg.data.driving import DRIVING, HANDS, driven, driving_pictures
+from hvg.data.driving import driven, driving_pictures
 from hvg.data.picture_files import ENDINGS, EXACT, PictureFormat, decode_picture, encode_picture
 from hvg.parts.scene import Choose
 from hvg.values.body import BodyMotion, Skinning
 from hvg.values.cameras import Cameras
-from hvg.values.clip import ClipBatch, Reference
+from hvg.values.clip import DRIVING_FIELDS, ClipBatch, Reference
 from hvg.values.tensors import SHARED
 
 # Version of a clip's files. Version 1, which says nothing of its version, kept what holds for the whole clip among the
@@ -183,7 +183,7 @@ def decode_clip(
     """The clip (B = 1) that ``encode_clip`` wrote, or some of it, pictures in 8 bits where files hold them so
     (``hvg.values.packed``); no file is asked for that is not needed.
 
-    choose: which views and frames. images: which of ``frames`` (with alpha), ``reference``, ``driving`` and ``driving_hands``.
+    choose: which views and frames. images: which of ``frames`` (with alpha), ``reference`` and ``DRIVING_FIELDS``.
     signals: keys of control maps. None: all. mesh: whether those of bodies are wanted.
     """
 
@@ -222,7 +222,7 @@ def decode_clip(
         clip,
         frames=frames,
         alpha=alpha,
-        **{name: driven(name, pictures.get(name)) for name in (DRIVING, HANDS)},
+        **{name: driven(name, pictures.get(name)) for name in DRIVING_FIELDS},
         signals={
             key: signal if signal.dtype == torch.uint8 else signal.float()
             for key, signal in {**clip.signals, **_signals(pictures)}.items()
@@ -264,7 +264,7 @@ def _decode_images(
         views: Sequence[int] = range(max(v for v, _ in grid) + 1)
         frames: Sequence[int] = range(max(t for _, t in grid) + 1)
         if cells is not None and image.removeprefix(ALPHA) != "reference":
-            views, frames = (views if image in (DRIVING, HANDS) else cells[0]), cells[1]
+            views, frames = (views if image in DRIVING_FIELDS else cells[0]), cells[1]
         found = [_picture(name, files[name]) for name in (grid[v, t] for v in views for t in frames)]
         stacked[image] = torch.stack(found).unflatten(0, (len(views), len(frames)))
     return stacked

@@ -1,26 +1,33 @@
 """Driving videos of clips: as pictures of files, changed for training, and refused where they show what is to be made."""
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from hvg.core.errors import HvgError
-from hvg.values.clip import ClipBatch
+from hvg.values.clip import CLOSE_UPS, DRIVING, DRIVING_FIELDS, ClipBatch
 
-# Names of the pictures of a driving video, and of its hands.
-DRIVING, HANDS = "driving", "driving_hands"
+# Close-up -> the setting of a data set that says the side of its pictures, pixels.
+SIDES = {"driving_hands": "hand_size", "driving_face": "face_size"}
 # Largest turn (degrees), change of size and shift (shares of the picture) at a strength of 1.
 TURN, ZOOM, SHIFT = 30.0, 0.3, 0.3
 # Weights of red, green and blue in what is grey. Source: ITU-R BT.601.
 GREY = (0.299, 0.587, 0.114)
 
 
+def close_up_sizes(config: Any) -> dict[str, int]:
+    """Close-up -> the side of its pictures, pixels, of those that a data set with these settings makes."""
+    return {close_up: size for close_up, setting in SIDES.items() if (size := getattr(config, setting, 0))}
+
+
 def driving_pictures(clip: ClipBatch) -> dict[str, Tensor]:
-    """Name -> pictures V T 3 H W of a clip's (B = 1) driving video, of which V is 1, and of its hands, of which V is 2."""
-    hands = None if clip.driving_hands is None else clip.driving_hands[0].transpose(0, 1)
-    return {name: x for name, x in ((DRIVING, clip.driving), (HANDS, hands)) if x is not None}
+    """Name -> pictures V T 3 H W of a clip's (B = 1) driving video and close-ups of it; V is how many pictures a frame has."""
+    given = {name: x for name in CLOSE_UPS if (x := getattr(clip, name)) is not None}
+    whole = {} if clip.driving is None else {DRIVING: clip.driving}
+    return whole | {name: x[0].transpose(0, 1) for name, x in given.items()}
 
 
 def driven(name: str, pictures: Tensor | None) -> Tensor | None:
@@ -47,7 +54,7 @@ def refuse_copies(clip: ClipBatch) -> None:
 def changed_driving(
     clip: ClipBatch, draw: torch.Generator, *, perspective: float, spatial: float, colour: float
 ) -> ClipBatch:
-    """The clip (B = 1) with its driving video, and the hands in it, changed in the same way in every frame.
+    """The clip (B = 1) with its driving video, and close-ups of it, changed in the same way in every frame.
 
     perspective: share of half a side by which each corner moves inwards at most. spatial: strength of a turn, a change of
     size and a shift; 1 is ``TURN``, ``ZOOM`` and ``SHIFT``. colour: brightness, contrast and saturation are multiplied by
@@ -64,7 +71,7 @@ def changed_driving(
     def change(pictures: Tensor | None) -> Tensor | None:
         return None if pictures is None else recoloured(warped(pictures, view), *factors.tolist())
 
-    return replace(clip, driving=change(clip.driving), driving_hands=change(clip.driving_hands))
+    return replace(clip, **{name: change(getattr(clip, name)) for name in DRIVING_FIELDS})
 
 
 def _homography(draw: torch.Generator, perspective: float, spatial: float) -> Tensor:

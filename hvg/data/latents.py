@@ -37,7 +37,7 @@ from hvg.parts.model import Codec
 from hvg.parts.part import Part, PartConfig
 from hvg.parts.scene import Choose, ClipsOf, Dataset
 from hvg.values.buckets import Picture, places
-from hvg.values.clip import ClipBatch
+from hvg.values.clip import DRIVING_FIELDS, ClipBatch
 from hvg.values.latent_clip import joined
 from hvg.values.moved import align
 
@@ -326,4 +326,4 @@ def wanted_images(config: RunConfig) -> set[str]:
         # What has frozen features looks at the photo through them alone.
         looks = choice.cls.has_frozen_features(choice.config)
         needed |= choice.cls.needs(choice.config) - ({"reference"} if looks else set())
-    return needed & {"reference", "driving", "driving_hands"}
+    return needed & {"reference", *DRIVING_FIELDS}

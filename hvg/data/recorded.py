@@ -19,8 +19,8 @@ from hvg.core.files import read_text
 from hvg.core.random_keys import key_to_seed
 from hvg.core.required import required
 from hvg.data.captions import caption_notes, captions_of, captions_text
-from hvg.data.driving import DRIVING, HANDS
-from hvg.data.filmed_hands import cut_hands, hand_crops
+from hvg.data.driving import close_up_sizes
+from hvg.data.filmed_close_ups import close_up_crops, cut_close_ups
 from hvg.data.framing import facing_view, person_crop, seen_through, whole_crop
 from hvg.data.kept_listing import KeptListing
 from hvg.data.recordings import (
@@ -42,7 +42,7 @@ from hvg.parts.context import Context
 from hvg.parts.scene import Choose, Dataset, Holdings
 from hvg.values.body import MESH_FIELDS, BodyMotion
 from hvg.values.cameras import Cameras
-from hvg.values.clip import ClipBatch, Reference
+from hvg.values.clip import DRIVING, ClipBatch, Reference
 from hvg.values.packed import unpacked
 from hvg.values.task import clip_task
 
@@ -108,7 +108,7 @@ class Recorded(Dataset):
         names |= {"body", "task"} if config.bodies else set()
         names |= {"caption"} if config.captions else set()
         names |= {DRIVING} if config.driving != "none" else set()
-        names |= {HANDS} if config.hand_size else set()
+        names |= close_up_sizes(config).keys()
         return frozenset(names | (MESH_FIELDS if config.bodies and config.mesh else set()))
 
     @classmethod
@@ -206,7 +206,7 @@ class Recorded(Dataset):
         return replace(found, body=self._body_of(clip, chosen), task=task)
 
     def _driving(self, index: int, frames: Sequence[int], chosen: range) -> dict[str, Tensor]:
-        """The driving video of a clip and its hands, uint8, by the names of their fields. chosen: of the clip's frames."""
+        """The driving video of a clip and close-ups of it, uint8, by the names of their fields. chosen: of the clip's frames."""
         config, clip = self.config, self._clips[index]
         track, size = clip.recording.driving, clip.size
         if track is None:
@@ -215,10 +215,10 @@ class Recorded(Dataset):
         cameras = _at(track.cameras(), clip.frames)
         crop = self._crop(cameras, body, size) or whole_crop(cameras, size)
         found = {DRIVING: self._pictures(track, crop, frames, size)[0][None]}
-        if config.hand_size:
-            some = slice(chosen.start, chosen.stop)
-            crops = hand_crops(required(body, "body").select(some), cameras[some])
-            found[HANDS] = cut_hands(track, frames, crops, config.hand_size, config.background, config.masks)
+        some = slice(chosen.start, chosen.stop)
+        for close_up, side in close_up_sizes(config).items():
+            crops = close_up_crops(required(body, "body").select(some), cameras[some], close_up)
+            found[close_up] = cut_close_ups(track, frames, crops, side, config.background, config.masks)
         return found
 
     def _pictures(

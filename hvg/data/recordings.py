@@ -12,6 +12,7 @@ from hvg.core.errors import DataError
 from hvg.core.names import as_name
 from hvg.core.random_keys import key_to_seed
 from hvg.data.captions import CaptionedConfig
+from hvg.data.driving import SIDES, close_up_sizes
 from hvg.data.splits import subject_of
 from hvg.geometry.motion import Motion
 from hvg.media.crops import MaskKind
@@ -64,15 +65,22 @@ class RecordedConfig(CaptionedConfig):
         le=1024,
         description="Side of the pictures of the two hands in the driving video, cut out of it, pixels; 0: none are made.",
     )
+    face_size: int = Field(
+        0,
+        ge=0,
+        le=1024,
+        description="Side of the pictures of the face in the driving video, cut out of it, pixels; 0: none are made.",
+    )
     leave_out: tuple[str, ...] = Field(
         (), max_length=10_000, description="What is not used: recordings, cameras, or 'RECORDING/CAMERA'."
     )
 
     @model_validator(mode="after")
-    def _hands_are_seen(self) -> "RecordedConfig":
-        if self.hand_size and (self.driving == "none" or not self.bodies):
+    def _close_ups_are_seen(self) -> "RecordedConfig":
+        close_ups = close_up_sizes(self)
+        if close_ups and (self.driving == "none" or not self.bodies):
             raise ValueError(
-                "hand_size: hands are of a driving video, and found by the body; say driving= and bodies=true"
+                f"{SIDES[min(close_ups)]}: close-ups are of a driving video, and found by the body; say driving= and bodies=true"
             )
         return self
 

@@ -33,9 +33,8 @@ from hvg.core.files import read_text
 from hvg.core.names import clip_name_problem
 from hvg.core.next_commands import PREPARE
 from hvg.data.clip_files import ALPHA, MOVING_MESH, SIGNAL, decode_cameras, decode_clip
-from hvg.data.driving import DRIVING, HANDS
 from hvg.parts.scene import Choose
-from hvg.values.clip import ClipBatch
+from hvg.values.clip import DRIVING_FIELDS, ClipBatch
 from hvg.values.packed import unpacked
 
 T = TypeVar("T")
@@ -184,9 +183,9 @@ class ShardReader:
 
     @cached_property
     def driving(self) -> frozenset[str]:
-        """Which of ``driving`` and ``driving_hands`` every clip carries."""
+        """Which of ``DRIVING_FIELDS`` every clip carries."""
         per_clip = [{name.partition(".")[0] for name in members} for members in self._members.values()]
-        return frozenset({DRIVING, HANDS}.intersection(*per_clip)) if per_clip else frozenset()
+        return frozenset(DRIVING_FIELDS).intersection(*per_clip) if per_clip else frozenset()
 
     @cached_property
     def meshes(self) -> bool:
@@ -227,7 +226,7 @@ class ShardReader:
         return self._known.lossy or ("jpeg" if jpeg else None)
 
     def _picture_names(self) -> Iterator[str]:
-        pictures = {"frames", "reference", DRIVING, HANDS}
+        pictures = {"frames", "reference", *DRIVING_FIELDS}
         names = (name for members in self._members.values() for name in members)
         return (name for name in names if name.partition(".")[0].removeprefix(ALPHA) in pictures)
 

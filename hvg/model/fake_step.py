@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -28,7 +29,7 @@ from hvg.parts.model import Codec, Conditioner
 from hvg.parts.part import Part
 from hvg.values.body import MESH_FIELDS, BodyMotion, Skinning
 from hvg.values.cameras import Cameras
-from hvg.values.clip import ClipBatch, Reference
+from hvg.values.clip import CLOSE_UPS, ClipBatch, Reference
 from hvg.values.latent_time import latent_frames
 
 # (B, V, T, H, W) of a batch.
@@ -167,7 +168,7 @@ def fake_batch(provided: Collection[str], shape: Shape, photos: int = 1) -> Clip
         "task": lambda: torch.zeros(b, dtype=torch.int64),
         "frame_index": lambda: torch.arange(t).expand(b, t),
         "driving": lambda: torch.zeros(b, t, 3, height, width),
-        "driving_hands": lambda: torch.zeros(b, t, 2, 3, height, width),
+        **{name: partial(torch.zeros, b, t, len(shown), 3, height, width) for name, shown in CLOSE_UPS.items()},
         "caption": lambda: ("a person",) * b,
     }
     return ClipBatch(

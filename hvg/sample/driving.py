@@ -1,8 +1,8 @@
 """A user's driving video as training showed such videos: one person on the background, as large as there."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from hvg.config.wiring import needed_fields
 from hvg.core.errors import DataError, HvgError
 from hvg.core.next_commands import FILM
 from hvg.core.required import required
+from hvg.data.driving import close_up_sizes
 from hvg.geometry.motion import Motion
 from hvg.geometry.motion_files import load_motion
 from hvg.geometry.motion_frames import ASSUMED_RATE
@@ -24,29 +25,34 @@ from hvg.media.person_detector import PersonDetector, Sighting, environment
 from hvg.media.photo import HALF, Box, check_box, place
 from hvg.media.steady_video import SteadyVideo, steady_video
 from hvg.media.video import video_frames
-from hvg.values.clip import ClipBatch
+from hvg.values.clip import CLOSE_UPS, DRIVING_FIELDS, ClipBatch
 
 # Pictures are held at so many times the size that is wanted, at most.
 FINER = 4
-# Side of the pictures of hands, pixels, where the data set of training does not say it.
-HAND_SIZE = 64
+# Side of the pictures of close-ups, pixels, where the data set of training does not say it.
+CLOSE_UP_SIZE = 64
 # MediaPipe's points of the left hand: wrist, little finger, index finger, thumb; and the elbow. The right one's follow each.
 HAND_POINTS, ELBOW, WRIST = (15, 17, 19, 21), 13, 15
 # Side of a hand's picture to the length of the forearm below it: .3 m to .25 m.
 HAND_SIDE = 1.2
+# Its points of the face, each left and right: eyes, ears, corners of the mouth.
+EYES, EARS, MOUTH = (2, 5), (7, 8), (9, 10)
+# Side of a face's picture to its breadth from ear to ear, .3 m to .15 m; and that breadth to the way from eyes to mouth, which a
+# face shows that is seen from the side, too.
+FACE_SIDE, FACE_BREADTH = 2.0, 2.3
 
 
 @dataclass(frozen=True)
 class DrivingView:
     """How driving videos looked in training. size: (height, width), pixels. fraction: of the height, that the person takes.
 
-    background: sRGB in [0, 1]. hands: side of the pictures of hands, pixels; 0 where none are wanted.
+    background: sRGB in [0, 1]. close_ups: close-up that is wanted -> side of its pictures, pixels.
     """
 
     size: tuple[int, int]
     fraction: float
     background: tuple[float, float, float]
-    hands: int = 0
+    close_ups: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -120,19 +126,19 @@ def driven(
     moments: Sequence[int],
     view: DrivingView,
 ) -> tuple[ClipBatch, list[str]]:
-    """The clip (B = 1) with the driving video at these moments, and what to say of it; with its hands where they are read."""
+    """The clip (B = 1) with the driving video at these moments, and what to say of it; with close-ups that are read."""
     read = frozenset[str]().union(*(fields for _, fields in needed_fields(config, training=False).values()))
-    if "driving_hands" in read:
-        view = replace(view, hands=getattr(config.dataset.config, "hand_size", 0) or HAND_SIZE)
-    frames, hands, notes = driving_frames(options, video, moments, view)
-    unread = [] if "driving" in read else ["no part of this model reads the driving video"]
-    return replace(batch, driving=frames, driving_hands=hands), [*notes, *unread]
+    sizes = close_up_sizes(config.dataset.config)
+    view = replace(view, close_ups={name: sizes.get(name, CLOSE_UP_SIZE) for name in CLOSE_UPS if name in read})
+    frames, near, notes = driving_frames(options, video, moments, view)
+    unread = [] if read & {*DRIVING_FIELDS} else ["no part of this model reads the driving video"]
+    return replace(batch, driving=frames, **near), [*notes, *unread]
 
 
 def driving_frames(
     options: SampleOptions, video: SteadyVideo, moments: Sequence[int], view: DrivingView
-) -> tuple[Tensor, Tensor | None, list[str]]:
-    """The frames (1, T, 3, H, W) of a driving video at these moments, its hands (1, T, 2, 3, h, h), and what to say of them.
+) -> tuple[Tensor, dict[str, Tensor], list[str]]:
+    """The frames (1, T, 3, H, W) of a driving video at these moments, its close-ups (1, T, N, 3, h, h), and what to say of them.
 
     All frames are cut alike, around all places where the person is. Raises: DataError where nobody is in any of them.
     """
@@ -149,11 +155,11 @@ def driving_frames(
     fraction = 1.0 if box is None else view.fraction
     made = {moment: _placed(x, box, fraction, view) for moment, x in found.items()}
     frames = torch.stack([made[moment] for moment in moments])[None]
-    hands = None
-    if view.hands:
-        crops = {moment: _hands(x, view) for moment, x in found.items()}
-        hands = torch.stack([crops[moment] for moment in moments])[None]
-    return frames, hands, _notes(options, video, len(covers), empty)
+    near = {}
+    for close_up in view.close_ups:
+        shown = {moment: _near(x, view, close_up) for moment, x in found.items()}
+        near[close_up] = torch.stack([shown[moment] for moment in moments])[None]
+    return frames, near, _notes(options, video, len(covers), empty)
 
 
 def _notes(options: SampleOptions, video: SteadyVideo, looked: int, empty: int) -> list[str]:
@@ -169,13 +175,13 @@ def _moments(
     options: SampleOptions, video: SteadyVideo, moments: Sequence[int], view: DrivingView
 ) -> Iterator[_Moment]:
     """The frames at these moments, increasing, with the person in them: by the matte where there is one, else as the detector
-    sees them, which finds the hands, too.
+    sees them, which finds hands and face, too.
     """
     wanted = {*moments}
     pictures = (x for number, x in enumerate(video.frames()) if number in wanted)
     matte, box = options.driving_matte, options.driving_box
     covers = None if matte is None else _covers(matte, video, moments)
-    looks = finds_people() and (covers is None or view.hands > 0)
+    looks = finds_people() and (covers is None or len(view.close_ups) > 0)
     with PersonDetector(still=True) if looks else nullcontext() as detector:
         for picture in pictures:
             seen = None if detector is None else detector.look(picture, box)
@@ -253,15 +259,17 @@ def _placed(moment: _Moment, box: Box | None, fraction: float, view: DrivingView
     return place(picture, cover, view.size, fraction, view.background).frames[0, 0]
 
 
-def _hands(moment: _Moment, view: DrivingView) -> Tensor:
-    """The pictures (2, 3, h, h) in [-1, 1] of a frame's left and right hand; the background where nobody is."""
-    size = view.hands
-    behind = torch.tensor(view.background).view(3, 1, 1).expand(2, 3, size, size) * 2 - 1
+def _near(moment: _Moment, view: DrivingView, close_up: str) -> Tensor:
+    """The pictures (N, 3, h, h) in [-1, 1] of a frame's close-up; the background where nobody is."""
+    size, count = view.close_ups[close_up], len(CLOSE_UPS[close_up])
+    behind = torch.tensor(view.background).view(3, 1, 1).expand(count, 3, size, size) * 2 - 1
     seen = required(moment.seen, "what the detector saw")
     if seen.is_empty:
         return behind
     scale = moment.picture.shape[1] / seen.matte.shape[1]
-    crops = [hand_crop(seen.image * scale, side, moment.picture.shape[:2]) for side in range(2)]
+    points, whole = seen.image * scale, moment.picture.shape[:2]
+    is_face = close_up == "driving_face"
+    crops = [face_crop(points, whole)] if is_face else [hand_crop(points, side, whole) for side in range(2)]
     pictures = [Picture("a driving frame", moment.picture, moment.cover)]
     made = [cut(pictures, None, crop, (size, size), view.background)[0][0] for crop in crops]
     return torch.stack(made) / 127.5 - 1
@@ -270,5 +278,18 @@ def _hands(moment: _Moment, view: DrivingView) -> Tensor:
 def hand_crop(points: np.ndarray, side: int, size: tuple[int, ...]) -> Crop:
     """The square around a hand, left (0) or right (1), of the detector's points (33, 2), pixels, in a picture of ``size``."""
     hand = points[[point + side for point in HAND_POINTS]].mean(axis=0)
-    length = max(2.0, HAND_SIDE * float(np.linalg.norm(points[WRIST + side] - points[ELBOW + side])))
-    return Crop(float(hand[0]) - length / 2, float(hand[1]) - length / 2, length, length, (size[0], size[1]))
+    return _square(hand, HAND_SIDE * float(np.linalg.norm(points[WRIST + side] - points[ELBOW + side])), size)
+
+
+def face_crop(points: np.ndarray, size: tuple[int, ...]) -> Crop:
+    """The square around the face of the detector's points (33, 2), pixels, in a picture of ``size``."""
+    eyes, ears, mouth = (points[[*pair]] for pair in (EYES, EARS, MOUTH))
+    breadth = float(np.linalg.norm(ears[0] - ears[1]))
+    length = float(np.linalg.norm(eyes.mean(axis=0) - mouth.mean(axis=0)))
+    return _square(ears.mean(axis=0), FACE_SIDE * max(breadth, FACE_BREADTH * length), size)
+
+
+def _square(middle: np.ndarray, side: float, size: tuple[int, ...]) -> Crop:
+    """The square around a place of a picture of ``size``, pixels; one of two pixels at least."""
+    length = max(2.0, side)
+    return Crop(float(middle[0]) - length / 2, float(middle[1]) - length / 2, length, length, (size[0], size[1]))

@@ -42,12 +42,12 @@ from hvg.sample.posed_photo import check_photo_options
 from hvg.sample.request import check_fields, make_clip
 from hvg.sample.videos import Request, Second
 from hvg.sample.whose_shape import asked_person
-from hvg.values.clip import ClipBatch
+from hvg.values.clip import CLOSE_UPS, DRIVING_FIELDS, ClipBatch
 
 # Word -> the fields of a clip that it gives, by their first names.
 GIVEN_BY = {"reference": "reference", "motion": "body", "camera": "cameras", "driving": "driving"}
 # What of a clip stands in for a driving video that is not given.
-NOBODY = frozenset({"driving", "driving_hands"})
+NOBODY = frozenset(DRIVING_FIELDS)
 # Frames per second of pictures, which do not say when they are shown; two rates that part by less are the same.
 PICTURES_RATE, SAME_RATE = 8.0, 0.01
 
@@ -159,9 +159,10 @@ def open_request(
 
 
 def without_driver(batch: ClipBatch) -> ClipBatch:
-    """The clip with a grey driving video, and grey hands, for slots that read one and tell nothing."""
-    blank = torch.zeros(batch.grid[0], batch.grid[2], 2, 3, *batch.cameras.image_size)
-    return replace(batch, driving=blank[:, :, 0], driving_hands=blank)
+    """The clip with a grey driving video, and grey close-ups, for slots that read one and tell nothing."""
+    clips, frames, size = batch.grid[0], batch.grid[2], batch.cameras.image_size
+    near = {name: torch.zeros(clips, frames, len(shown), 3, *size) for name, shown in CLOSE_UPS.items()}
+    return replace(batch, driving=torch.zeros(clips, frames, 3, *size), **near)
 
 
 def as_sampled(options: RefineOptions, video: GivenVideo) -> SampleOptions:

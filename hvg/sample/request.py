@@ -27,7 +27,7 @@ from hvg.sample.posed_photo import pose_photo, whole_photos
 from hvg.sample.request_notes import prompt_note, task_note
 from hvg.values.body import MESH_FIELDS, BodyMotion
 from hvg.values.cameras import Cameras
-from hvg.values.clip import ClipBatch, Reference
+from hvg.values.clip import CLOSE_UPS, DRIVING, ClipBatch, Reference
 from hvg.values.task import TASKS, stands_still
 
 Photo = Path | Image.Image
@@ -52,11 +52,13 @@ def check_fields(config: RunConfig, options: SampleOptions, besides: frozenset[s
             )
     given = given_fields(options) | besides
     for path, (name, fields) in wiring.needed_fields(config, training=False).items():
-        if "driving" in fields - given:
+        lacking = fields - given
+        if DRIVING in lacking or (DRIVING not in given and lacking & CLOSE_UPS.keys()):
             raise HvgError(f"driving: {path}={name} takes the motion from a video; give driving=VIDEO")
-        if "driving_hands" in fields - given:
+        if lacking & CLOSE_UPS.keys():
+            shown = "the hands" if "driving_hands" in lacking else "the face"
             raise HvgError(
-                f"driving: {path}={name} looks at the hands, which the detector of `hvg motion` finds in a video, and it is not "
+                f"driving: {path}={name} looks at {shown}, which the detector of `hvg motion` finds in a video, and it is not "
                 "installed",
                 then=VIDEO_ENV,
             )
@@ -79,7 +81,7 @@ def given_fields(options: SampleOptions) -> frozenset[str]:
     given = GIVEN_FIELDS | ({"caption"} if options.prompt is not None else set())
     given |= {"frames"} if options.known is not None else set()
     given -= set() if options.motion is not None else OF_MOTION
-    return given | (set() if options.driving is None else {"driving", *(["driving_hands"] if finds_people() else [])})
+    return given | (set() if options.driving is None else {DRIVING, *(CLOSE_UPS if finds_people() else ())})
 
 
 def make_clip(

@@ -19,7 +19,7 @@ from hvg.testing.outputs import alike, check_batch_independence, check_device
 from hvg.testing.scene import tiny_batch, tiny_context
 from hvg.testing.signal import check_signal
 from hvg.values.cameras import Cameras
-from hvg.values.clip import ClipBatch, Within
+from hvg.values.clip import DRIVING_FIELDS, ClipBatch, Within
 from hvg.values.conditioning import Conditioning
 from hvg.values.latent_clip import grouped
 from hvg.values.tensors import moved
@@ -167,7 +167,7 @@ def check_frozen_features(part: Conditioner, batch: ClipBatch) -> None:
     features = part.features(batch)
     require(len(features) == len(batch.clip_id), f"frozen features are (B, ...), not {tuple(features.shape)}")
     require(not features.requires_grad, "frozen features carry a gradient")
-    others = {"frames", "alpha", "body", "driving", "driving_hands", "caption", "task", "reference"} - {source}
+    others = {"frames", "alpha", "body", *DRIVING_FIELDS, "caption", "task", "reference"} - {source}
     bare = replace(batch, **dict.fromkeys(others))
     require(torch.equal(part.features(bare), features), f"frozen features depend on more than the {source}")
     kept = replace(batch, **{source: None}, features={part.features_key: features})

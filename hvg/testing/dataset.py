@@ -17,7 +17,7 @@ from hvg.parts.context import Context
 from hvg.parts.scene import Dataset, Holdings
 from hvg.testing.building import make, require
 from hvg.values.body import BodyMotion
-from hvg.values.clip import ClipBatch
+from hvg.values.clip import CLOSE_UPS, DRIVING_FIELDS, ClipBatch
 from hvg.values.packed import unpacked
 from hvg.values.task import NOVEL_VIEW, clip_task
 
@@ -136,7 +136,7 @@ def _clip_shapes(clip: ClipBatch) -> dict[str, tuple[tuple[int, ...], tuple[int,
         "task": (clip.task, (1,)),
         "frame_index": (clip.frame_index, (1, frames)),
         "driving": (clip.driving, (1, frames, 3, -1, -1)),
-        "driving_hands": (clip.driving_hands, (1, frames, 2, 3, -1, -1)),
+        **{name: (getattr(clip, name), (1, frames, len(shown), 3, -1, -1)) for name, shown in CLOSE_UPS.items()},
     }
     if clip.body is not None:
         expected |= _body_shapes("body", clip.body, frames)
@@ -178,7 +178,7 @@ def _as_asked(x: Tensor, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def _clip_pictures(clip: ClipBatch) -> dict[str, tuple[Tensor, int, bool]]:
     """Name -> a picture's values, the lower end of their range (the upper is 1), whether they are what 8 bits hold."""
-    colour = {"frames": clip.frames, "driving": clip.driving, "driving_hands": clip.driving_hands}
+    colour = {"frames": clip.frames, **{name: getattr(clip, name) for name in DRIVING_FIELDS}}
     coverage = {"alpha": clip.alpha}
     if clip.reference is not None:
         colour["reference.frames"], coverage["reference.alpha"] = clip.reference.frames, clip.reference.alpha

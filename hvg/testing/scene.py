@@ -100,6 +100,7 @@ def tiny_batch(
         frame_index=torch.arange(frames).expand(clips, frames),
         driving=torch.rand(clips, frames, 3, size, size, generator=random) * 2 - 1,
         driving_hands=torch.rand(clips, frames, 2, 3, size // 2, size // 2, generator=random) * 2 - 1,
+        driving_face=torch.rand(clips, frames, 1, 3, size // 2, size // 2, generator=random) * 2 - 1,
         caption=tuple(" ".join(["a person", *["who turns"] * i]) for i in range(clips)),
     )
 

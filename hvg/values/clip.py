@@ -13,6 +13,11 @@ from hvg.values.cameras import Cameras
 from hvg.values.grid import ViewGrid, as_index
 from hvg.values.tensors import SHARED, change, concatenate, map_tensors, moved, tensors_of
 
+# Pictures from nearby in a driving video -> what they show: a field of a clip each.
+CLOSE_UPS = {"driving_hands": ("left hand", "right hand"), "driving_face": ("face",)}
+# Fields of a clip that a driving video fills.
+DRIVING = "driving"
+DRIVING_FIELDS = (DRIVING, *CLOSE_UPS)
 # Range in which places in a video are counted: the whole clip or request, or a step or window denoised together.
 Within = Literal["grid", "window"]
 
@@ -48,7 +53,8 @@ class ClipBatch:
     (``hvg.values.task``).
     signals: already rendered control maps by ``hvg.data.signals.signal_key``, (B, V, T, K, H, W), as ``Conditioner.signal`` says.
     valid: (B, V, T) bool, False where a ragged clip is padded. driving: (B, T, 3, H, W), a video whose motion is wanted, of any
-    size. driving_hands: (B, T, 2, 3, h, w), left and right hand in it, cut out or seen from nearby.
+    size. driving_hands: (B, T, 2, 3, h, w), left and right hand in it, cut out or seen from nearby. driving_face:
+    (B, T, 1, 3, h, w), the face in it, alike.
     known: (B, V, T) bool, True for pictures that are given and stay as they are while the others are made; None: none is.
     origin: (B, 1, T) cameras of the first view of the grid that this is a part of; None: that of these views.
     view_index (B, V), num_views (B,), circle (B,): as of ``ViewGrid``, of all views that the data or the request hold, of
@@ -83,6 +89,7 @@ class ClipBatch:
     known: Tensor | None = None
     driving: Tensor | None = None
     driving_hands: Tensor | None = None
+    driving_face: Tensor | None = None
     origin: Cameras | None = None
     view_index: Tensor | None = None
     num_views: Tensor | None = None
@@ -154,7 +161,7 @@ class ClipBatch:
         v, t = (slice(None) if places is None else as_index(places) for places in (views, frames))
         part = change(self, ("frames", "alpha", "valid", "known", "signals"), lambda x: x[:, v][:, :, t])
         part = change(part, ("latents", "coverage"), lambda x: x[:, v][:, :, self._latents_of(t)])
-        part = change(part, ("driving", "driving_hands", "frame_index"), lambda x: x[:, t])
+        part = change(part, (*DRIVING_FIELDS, "frame_index"), lambda x: x[:, t])
         origin = self.cameras[:, :1] if self.origin is None else self.origin
         bodies = {name: body and body.select(t) for name, body in (("body", self.body), ("true_body", self.true_body))}
         return replace(part, origin=origin[:, :, t], **bodies, **vars(self.view_grid().select(v, t)))
@@ -172,7 +179,7 @@ class ClipBatch:
     def shrunk(self, factor: int) -> "ClipBatch":
         """The batch with pictures whose sides are divided by ``factor``: every pixel the mean of a square of pixels.
 
-        What was made of the pictures at full size is left out. Hands stay: no latent cell belongs to a part of them.
+        What was made of the pictures at full size is left out. Close-ups stay: no latent cell belongs to a part of them.
         """
         if factor == 1:
             return self

@@ -11,15 +11,14 @@ from typing import TypeVar
 from torch import Tensor
 
 from hvg.core.eight_bit import alpha_from_uint8, frames_from_uint8, signal_from_uint8
-from hvg.values.clip import ClipBatch, Reference
+from hvg.values.clip import DRIVING_FIELDS, ClipBatch, Reference
 from hvg.values.tensors import change
 
 HasPictures = TypeVar("HasPictures", ClipBatch, Reference)
 # Fields of a clip or a photo that may be 8 bits -> what makes floats of them.
 _FLOATS = {
     "frames": frames_from_uint8,
-    "driving": frames_from_uint8,
-    "driving_hands": frames_from_uint8,
+    **dict.fromkeys(DRIVING_FIELDS, frames_from_uint8),
     "alpha": alpha_from_uint8,
     "signals": signal_from_uint8,
 }

@@ -63,7 +63,7 @@ TRANSFORMERS = {
         *("backbone.view_blocks=null", "dataset.hand_size=16"),
         *(f"pose.{word}" for word in (*_ENCODER, "hand_size=16")),
     ),
-    "wan_animate": ("backbone.view_blocks=null", *(f"slots.face.{word}" for word in _ENCODER)),
+    "wan_animate": ("backbone.view_blocks=null", "dataset.face_size=16", *(f"slots.face.{word}" for word in _ENCODER)),
     "wan_animate_2": ("backbone.view_blocks=null",),
 }
 # Groups that have a test of their own below.

@@ -87,6 +87,7 @@ VARIANTS = {
         {"auxiliary": "none"},
         {"hands": "crops", "width": 16, "heads": 2, "depth": 1, "size": 16, "hand_size": 8, "loss_schedule": "cosine"},
         {"inject": "channels", "width": 16, "depth": 1},
+        {"looks_at": "face", "width": 16, "heads": 2, "depth": 1, "size": 16},
     ],
     "part_map": [{"maps": ("part", "mask"), "supersampling": 2}, {"maps": ("normal", "depth", "part", "mask")}],
     "semantic_map": [{"maps": ("part", "depth"), "supersampling": 2, "inject": "both"}, {"maps": ("mask",)}],

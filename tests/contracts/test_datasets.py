@@ -62,6 +62,7 @@ class Clips(Dataset):
             frame_index=None,
             driving=None,
             driving_hands=None,
+            driving_face=None,
             caption=None,
         )
 
@@ -249,7 +250,7 @@ def test_published_dataset(name, tmp_path):
 @pytest.mark.parametrize("name", [name for name in registry.names("dataset") if name not in SETS])
 def test_dataset(name, shards, filmed, videos):
     settings: dict[str, dict[str, Any]] = {
-        "synthetic": {**TINY, "driving": "other_both", "hand_size": 16},
+        "synthetic": {**TINY, "driving": "other_both", "hand_size": 16, "face_size": 24},
         "shards": {"path": str(shards), "mesh": True},
         "multiview": {"root": str(filmed), "image_size": 32},
         "monocular": {"root": str(videos), "image_size": 32},

@@ -24,7 +24,7 @@ from hvg.data.shards import ShardReader
 from hvg.data.signals import NO_SIGNALS
 from hvg.data.training_data import TrainingOrder
 from hvg.data.unreadable import said_by_loader
-from hvg.geometry.hands import hand_cameras, hand_middles
+from hvg.geometry.close_ups import close_up_cameras, middles
 from hvg.parts import registry
 from hvg.parts.context import Context
 from hvg.testing import tiny_batch
@@ -106,32 +106,47 @@ def test_hands_are_seen_from_nearby_in_the_middle_of_their_pictures():
     # At least some of each is skin on white, and neither hand is the other's picture.
     assert (clip.driving_hands < 0.9).flatten(3).float().mean(-1).min() > 0.05
     assert not torch.equal(clip.driving_hands[:, :, 0], clip.driving_hands[:, :, 1])
-    cameras = hand_cameras(clip.body, clip.cameras[0, :1, 0], 40)
+    cameras = close_up_cameras(clip.body, clip.cameras[0, :1, 0], "driving_hands", 40)
     for hand in range(2):
-        pixels, depth = project(hand_middles(clip.body)[:, hand, None], cameras[:, hand])
+        pixels, depth = project(middles(clip.body, "driving_hands")[:, hand, None], cameras[:, hand])
         assert torch.allclose(pixels, torch.full_like(pixels, 20.0), atol=1e-3) and (depth > 0).all()
 
 
 def test_hands_before_a_camera_that_moves_are_seen_by_it():
     people = dataset(driving="same_view", hand_size=24, camera_moves=("arc",), arc_degrees=90.0)
     clip, scene = people.load(1), people._scene(1, 0)
-    cameras = hand_cameras(scene.body, clip.cameras[0, 0], 24)
-    assert torch.equal(clip.driving_hands, people._hands(scene.person, scene.body, cameras))
+    cameras = close_up_cameras(scene.body, clip.cameras[0, 0], "driving_hands", 24)
+    assert torch.equal(clip.driving_hands, people._near(scene.person, scene.body, cameras))
 
 
-def test_hands_without_a_driving_video_are_refused():
-    with pytest.raises(ValueError, match="hands are of a driving video"):
-        Synthetic.Config(**(SMALL | {"hand_size": 32}))
+def test_a_face_is_seen_from_nearby_with_all_of_its_head():
+    clip = clip_of(driving="same_view", face_size=40)
+    assert clip.driving_face.shape == (1, 2, 1, 3, 40, 40) and clip.driving_hands is None
+    camera = close_up_cameras(clip.body, clip.cameras[0, 0], "driving_face", 40)[:, 0]
+    for joint in ("head", "head_top"):
+        pixels, _ = project(clip.body.place(joint)[0][:, None], camera)
+        assert ((pixels > 4) & (pixels < 36)).all(), joint
+    # The head, 23 of the 30 cm high, takes half of the picture or more; beside its top is the background.
+    covered = (clip.driving_face[0, :, 0] < 0.9).any(dim=1).float()
+    assert (covered.mean(dim=(1, 2)) > 0.35).all() and (covered[:, 2, [0, -1]] == 0).all()
 
 
-def test_shards_keep_driving_videos_and_hands(tmp_path):
-    clip = clip_of(driving="other_both", hand_size=24)
+@pytest.mark.parametrize("setting", ["hand_size", "face_size"])
+def test_close_ups_without_a_driving_video_are_refused(setting):
+    with pytest.raises(ValueError, match=f"{setting}: close-ups are of a driving video"):
+        Synthetic.Config(**(SMALL | {setting: 32}))
+
+
+def test_shards_keep_driving_videos_and_close_ups(tmp_path):
+    clip = clip_of(driving="other_both", hand_size=24, face_size=32)
     write_shard(tmp_path / "train-0.tar", [clip])
     reader = ShardReader(tmp_path / "train-0.tar")
-    assert reader.driving == {"driving", "driving_hands"} and reader.eight_bit
+    assert reader.driving == {"driving", "driving_hands", "driving_face"} and reader.eight_bit
     whole, part = reader.load(0), reader.load(0, lambda v, t: ([1], range(1, 2)))
     assert same_bits(whole.driving, clip.driving) and same_bits(whole.driving_hands, clip.driving_hands)
     assert same_bits(part.driving, clip.driving[:, 1:2]) and same_bits(part.driving_hands, clip.driving_hands[:, 1:2])
+    assert same_bits(whole.driving_face, clip.driving_face)
+    assert same_bits(part.driving_face, clip.driving_face[:, 1:2])
 
 
 def filmed(root, **given):
@@ -142,12 +157,13 @@ def filmed(root, **given):
 
 def test_recordings_drive_by_a_camera_that_is_no_view(tmp_path):
     write_multiview(tmp_path)
-    one, whole = filmed(tmp_path, views=1, driving="other_view", hand_size=16), filmed(tmp_path)
+    one, whole = filmed(tmp_path, views=1, driving="other_view", hand_size=16, face_size=8), filmed(tmp_path)
     clip, seen = one.load(0), whole.load(0)
     assert clip.clip_id == seen.clip_id and clip.driving_hands.shape == (1, clip.grid[2], 2, 3, 16, 16)
     matches = [torch.equal(clip.driving[0], view) for view in seen.frames[0]]
     assert matches.count(True) == 1 and not matches[0], "as that camera's own pictures are cut"
     assert clip.driving_hands.std() > 0
+    assert clip.driving_face.shape == (1, clip.grid[2], 1, 3, 8, 8) and clip.driving_face.std() > 0
     part = unpacked(one.load_part(0, lambda v, t: ([0], range(1, t)), frozenset()))
     assert torch.equal(part.driving, clip.driving[:, 1:]) and torch.equal(part.driving_hands, clip.driving_hands[:, 1:])
     copied = filmed(tmp_path, driving="same_view")

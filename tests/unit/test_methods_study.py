@@ -66,7 +66,7 @@ def test_all_are_scored_on_the_same_views():
 
 def test_all_train_on_the_same_people_before_the_same_cameras():
     """But for who drives them, a second photo, and the first stages of 3DiMo."""
-    apart = {"split", "driving", "hand_size", "photos"}
+    apart = {"split", "driving", "hand_size", "face_size", "photos"}
     found = [
         {k: v for k, v in config(words).dataset.resolved().items() if k not in apart} for words in STUDY.arms.values()
     ]

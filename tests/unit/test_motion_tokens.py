@@ -39,6 +39,15 @@ def test_tokens_are_of_the_driving_frame_alone_and_the_same_for_every_view():
     assert same[:, :, 0].all() and not same[:, :, 1].any()
 
 
+def test_tokens_of_the_face_know_nothing_of_the_picture_around_it():
+    batch, told = tiny_batch(), part(looks_at="face", tokens=4)
+    assert told.needs(told.config) == {"driving_face"}
+    tokens = told.tokens_of(replace(batch, driving=None))
+    assert tokens.shape[2] == 4 and torch.equal(tokens, told.tokens_of(batch))
+    other = replace(batch, driving_face=-batch.driving_face)
+    assert not torch.allclose(tokens, told.tokens_of(other), atol=1e-3)
+
+
 def test_hands_stand_behind_the_body_left_then_right():
     batch, told = tiny_batch(), part(hands="crops", hand_tokens=2)
     tokens = told.tokens_of(batch)

@@ -22,6 +22,7 @@ from hvg.sample.driving import (
     DrivingView,
     asked_motion,
     driving_frames,
+    face_crop,
     hand_crop,
     moments_beside,
     open_driving,
@@ -69,8 +70,8 @@ def taken(asked: SampleOptions, moments, view=VIEW):
 
 
 def test_a_person_is_cut_out_alike_in_all_frames_on_the_background_of_training(videos):
-    frames, hands, notes = taken(options(videos), [0, 5, 5])
-    assert frames.shape == (1, 3, 3, 32, 32) and hands is None and not notes
+    frames, near, notes = taken(options(videos), [0, 5, 5])
+    assert frames.shape == (1, 3, 3, 32, 32) and not near and not notes
     assert torch.equal(frames[:, 1], frames[:, 2])
     assert frames[..., 0, :].min() > 0.9, "above the person is the background"
     dark = (frames[0, :, 0] < 0).nonzero()
@@ -183,6 +184,7 @@ def test_a_request_takes_the_frames_that_its_words_say(system, videos, given, mo
             "pose=motion_tokens takes the motion from a video; give driving=",
         ),
         ([*TOKENS, "pose.hands=crops", "dataset.hand_size=16"], {}, "looks at the hands, which the detector"),
+        ([*TOKENS, "pose.looks_at=face", "dataset.face_size=64"], {}, "looks at the face, which the detector"),
         (
             ["scale=cpu"],
             {},
@@ -258,15 +260,17 @@ def test_the_detector_cuts_the_person_out_and_finds_the_hands(tmp_path, monkeypa
     path = tmp_path / "dance.mp4"
     write_video(path, torch.zeros(4, 3, SIDE, SIDE), RATE)
     asked = SampleOptions(checkpoint="a", reference="b", driving=path)
-    frames, hands, notes = taken(asked, [0, 1], replace(VIEW, hands=16))
-    assert frames.shape == (1, 2, 3, 32, 32) and hands.shape == (1, 2, 2, 3, 16, 16) and not notes
+    close_ups = {"driving_hands": 16, "driving_face": 24}
+    frames, near, notes = taken(asked, [0, 1], replace(VIEW, close_ups=close_ups))
+    assert frames.shape == (1, 2, 3, 32, 32) and not notes
+    assert near["driving_hands"].shape == (1, 2, 2, 3, 16, 16) and near["driving_face"].shape == (1, 2, 1, 3, 24, 24)
     assert frames[..., 0, 0].min() > 0.9, "the corner is the background"
     assert frames.min() < 0.1
     whole = tmp_path / "matte.mp4"
     write_video(whole, torch.ones(4, 3, SIDE, SIDE), RATE)
     asked = asked.model_copy(update={"driving_matte": whole})
-    frames, hands, _ = taken(asked, [0, 1], replace(VIEW, hands=16))
-    assert frames[..., 16, 16].max() < 0.1 and hands.shape == (1, 2, 2, 3, 16, 16), (
+    frames, near, _ = taken(asked, [0, 1], replace(VIEW, close_ups={"driving_hands": 16}))
+    assert frames[..., 16, 16].max() < 0.1 and near["driving_hands"].shape == (1, 2, 2, 3, 16, 16), (
         "cut by the matte, hands by the detector"
     )
 
@@ -278,3 +282,14 @@ def test_a_hand_s_square_lies_around_it_as_wide_as_its_forearm_is_long():
     left, right = (hand_crop(points, side, (200, 100)) for side in range(2))
     assert (left.left + left.width / 2, left.top + left.height / 2, left.width) == (10, 60, 60)
     assert (right.left + right.width / 2, right.top + right.height / 2, right.width) == (90, 110, 120)
+
+
+def test_a_face_s_square_lies_around_its_ears_as_wide_from_the_side_as_from_the_front():
+    front = np.zeros((33, 2))
+    front[[2, 5]], front[[7, 8]], front[[9, 10]] = [[52, 48], [48, 48]], [[65, 50], [35, 50]], [[53, 61], [47, 61]]
+    aside = front.copy()
+    aside[[2, 5]], aside[[7, 8]], aside[[9, 10]] = [[62, 48], [61, 48]], [[51, 50], [49, 50]], [[62, 61], [60, 61]]
+    seen = [face_crop(points, (200, 100)) for points in (front, aside)]
+    for crop in seen:
+        assert (crop.left + crop.width / 2, crop.top + crop.height / 2) == (50, 50)
+    assert seen[0].width == 60 and abs(seen[1].width - 60) < 2

@@ -1,4 +1,4 @@
-"""The hands of filmed people, cut out of their pictures."""
+"""The hands and faces of filmed people, cut out of their pictures."""
 
 from collections.abc import Iterable, Sequence
 from itertools import repeat
@@ -7,18 +7,18 @@ import torch
 from torch import Tensor
 
 from hvg.data.recordings import Track
-from hvg.geometry.hands import hand_squares
+from hvg.geometry.close_ups import close_up_squares
 from hvg.media.crops import Crop, Picture, as_mask, cut, read_pictures
 from hvg.values.body import BodyMotion
 from hvg.values.cameras import Cameras
 
 
-def hand_crops(body: BodyMotion, cameras: Cameras) -> list[list[Crop]]:
-    """For each frame the squares of the left and the right hand of a body (B = 1) that cameras (T) see."""
-    middles, sides = (x.tolist() for x in hand_squares(body, cameras))
+def close_up_crops(body: BodyMotion, cameras: Cameras, close_up: str) -> list[list[Crop]]:
+    """For each frame the squares of what a close-up shows of a body (B = 1) that cameras (T) see."""
+    middles, sides = (x.tolist() for x in close_up_squares(body, cameras, close_up))
     return [
-        [_square(x, y, side, cameras.image_size) for (x, y), side in zip(*hands, strict=True)]
-        for hands in zip(middles, sides, strict=True)
+        [_square(x, y, side, cameras.image_size) for (x, y), side in zip(*shown, strict=True)]
+        for shown in zip(middles, sides, strict=True)
     ]
 
 
@@ -28,7 +28,7 @@ def _square(x: float, y: float, side: float, size: tuple[int, int]) -> Crop:
     return Crop(x - length / 2, y - length / 2, length, length, size)
 
 
-def cut_hands(
+def cut_close_ups(
     track: Track,
     frames: Sequence[int],
     crops: Sequence[Sequence[Crop]],
@@ -36,7 +36,7 @@ def cut_hands(
     background: Sequence[float] | None,
     masked: bool,
 ) -> Tensor:
-    """The hands (1, T, 2, 3, size, size) uint8 in frames of a camera, whose pictures are read once each.
+    """What these crops show (1, T, N, 3, size, size) uint8 in frames of a camera, whose pictures are read once each.
 
     crops: of each frame. background: sRGB in [0, 1]; None: what was filmed. masked: whether the track's masks are used.
     """
@@ -44,8 +44,8 @@ def cut_hands(
     if track.masks is not None and masked:
         masks = (as_mask(mask, track.masks_in) for mask in read_pictures(track.masks, frames))
     seen = zip(read_pictures(track.frames, frames), masks, crops, strict=True)
-    hands = [
+    shown = [
         torch.cat([cut([picture], mask and [mask], crop, (size, size), background)[0] for crop in own])
         for picture, mask, own in seen
     ]
-    return torch.stack(hands)[None]
+    return torch.stack(shown)[None]
