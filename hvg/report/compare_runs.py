@@ -8,7 +8,6 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from hvg.config.command_options import CompareOptions
 from hvg.config.precision import across_models
@@ -31,6 +30,7 @@ from hvg.score.evaluation_record import (
     with_finite_clips,
 )
 from hvg.score.set_statistics import distances_of, left_out_of_run
+from hvg.values.truth_print import is_same_truth
 
 
 @dataclass(frozen=True)
@@ -258,10 +258,11 @@ def _anchors_of_study(run: ComparedRun) -> AnchorValues:
     if ours != theirs:
         return {}
 
-    def truths(clips: Sequence[Mapping[str, Any]]) -> list[tuple[Any, Any]]:
-        return [(clip.get("clip_id"), clip.get("truth")) for clip in clips]
-
-    same = truths(study.get("clips", [])) == truths(run.record["clips"])
+    here, there = run.record["clips"], study.get("clips", [])
+    if [clip.get("clip_id") for clip in there] != [clip["clip_id"] for clip in here]:
+        return {}
+    pairs = list(zip(here, there, strict=True))
+    same = all(("truth" in a) == ("truth" in b) and is_same_truth(a, b) for a, b in pairs)
     return study.get("anchors", {}) if same else {}
 
 

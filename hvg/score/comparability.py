@@ -6,6 +6,7 @@ from typing import Any
 from hvg.config.changes import EXPLANATIONS
 from hvg.config.parsing import parse
 from hvg.score.evaluation_record import EvaluationRecord, shift_note
+from hvg.values.truth_print import is_same_truth
 
 
 def differences(a: EvaluationRecord, b: EvaluationRecord) -> Iterator[str]:
@@ -37,12 +38,12 @@ def differences(a: EvaluationRecord, b: EvaluationRecord) -> Iterator[str]:
         f"clip '{clip}' shows the subject '{theirs}', not '{ours}'"
         for clip, ours, theirs in _changed(subjects_a, subjects_b)
     )
-    truth_a, truth_b = ({clip["clip_id"]: clip.get("truth") for clip in record["clips"]} for record in (a, b))
-    other = [c for c in truth_a if c in truth_b and None not in (truth_a[c], truth_b[c]) and truth_a[c] != truth_b[c]]
+    clips_a, clips_b = ({clip["clip_id"]: clip for clip in record["clips"]} for record in (a, b))
+    other = [name for name in clips_a if name in clips_b and not is_same_truth(clips_a[name], clips_b[name])]
     if other:
         notes = (("it was", shift_note(b)), ("the other was", shift_note(a)))
         why = "".join(f"; {who} {note}" for who, note in notes if note)
-        yield f"{len(other)} of {len(truth_a)} clips were scored against other true frames, first '{other[0]}'{why}"
+        yield f"{len(other)} of {len(clips_a)} clips were scored against other true frames, first '{other[0]}'{why}"
 
 
 def protocols_by_meaning(a: dict[str, Any], b: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

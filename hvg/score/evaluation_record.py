@@ -34,9 +34,9 @@ Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is Non
 class ClipRecord(TypedDict):
     """azimuths: of every view around the person, degrees from the photo; None where cameras or photo are unknown.
 
-    resized_from: width and height of a prediction that the protocol brought to the size of the truth. truth: digest of the
-    true frames, as of ``ScoredClip.truth_digest``; records of earlier versions lack it. note: what a reader has to know of the
-    clip's files, if anything.
+    resized_from: width and height of a prediction that the protocol brought to the size of the truth. truth, truth_sketch:
+    what the true frames are known by, as of ``TruthPrint``; records of earlier versions lack one or both. note: what a reader
+    has to know of the clip's files, if anything.
     """
 
     clip_id: str
@@ -45,6 +45,7 @@ class ClipRecord(TypedDict):
     resized_from: NotRequired[list[int]]
     note: NotRequired[str]
     truth: NotRequired[str]
+    truth_sketch: NotRequired[list[float]]
 
 
 class ScoreRecord(TypedDict):

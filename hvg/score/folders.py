@@ -34,7 +34,8 @@ from hvg.score.evaluation_record import ClipRecord, failed_metrics, write_record
 from hvg.score.measured_clips import MeasuredClip, finished, measure_clip
 from hvg.score.protocol import build_protocol, gathered
 from hvg.values.long_clip import HELD_BYTES, LongClip, frames_in_piece
-from hvg.values.scored_clip import ScoredClip, digest_of_truth
+from hvg.values.scored_clip import ScoredClip
+from hvg.values.truth_print import print_of
 
 # Root keys that a command without a model may set.
 SCORING_KEYS = ("protocol", "evaluation", "device")
@@ -98,7 +99,7 @@ def _config(overrides: Sequence[str]) -> RunConfig:
 
 
 def _described(clip: ScoredClip | LongClip) -> ClipRecord:
-    described = ClipRecord(clip_id=clip.clip_id, subject=clip.subject, azimuths=None, truth=clip.truth_digest)
+    described = ClipRecord(clip_id=clip.clip_id, subject=clip.subject, azimuths=None, **clip.truth_print.record())
     first = next(clip.read([0])) if isinstance(clip, LongClip) else clip
     if first.prediction.shape != first.truth.shape:
         described["resized_from"] = [first.prediction.shape[-1], first.prediction.shape[-2]]
@@ -187,7 +188,7 @@ class _OpenedClip:
             grid=shape[:2],
             size=first.size,
             note=self.note,
-            truth_digest=digest_of_truth(shape, torch.ones(shape[:2], dtype=torch.bool), pixels),
+            truth_print=print_of(shape, torch.ones(shape[:2], dtype=torch.bool), pixels),
             read=partial(self._read, lengths),
         )
 

@@ -157,7 +157,7 @@ def score_dataset(
             azimuths = azimuths_of(one)
             clip = clip if told is None else replace(clip, told=cache(partial(told, one)))
             described = ClipRecord(
-                clip_id=clip.clip_id, subject=clip.subject, azimuths=azimuths, truth=clip.truth_digest
+                clip_id=clip.clip_id, subject=clip.subject, azimuths=azimuths, **clip.truth_print.record()
             )
             own[index] = measure_clip(protocol, clip.with_surface(surface), described, anchors)
         report(min(count, indices[0] // size * size + size * share[1]), count)

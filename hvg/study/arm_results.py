@@ -39,6 +39,7 @@ from hvg.train import throughput
 from hvg.train.metric_rows import OPTIMIZER, read_rows
 from hvg.values.clip import ClipBatch
 from hvg.values.known import with_known_views
+from hvg.values.truth_print import is_same_truth
 
 BASELINE_LABELS = {
     "copy_reference": "copy the reference",
@@ -160,8 +161,9 @@ def _refuse_incomparable(finished: Sequence[tuple[ArmRun, EvaluationRecord]]) ->
 def drawn_otherwise(clips: Sequence[ClipInfo], finished: Iterable[EvaluationRecord]) -> list[str]:
     """A caveat where true frames are others now than those that finished arms were scored against."""
     scored = [clip for record in finished for clip in record["clips"] if "truth" in clip]
-    now = {clip["clip_id"]: clip.get("truth") for clip in clips}
-    other = {clip["clip_id"] for clip in scored if clip.get("truth") != now.get(clip["clip_id"])}
+    now = {clip["clip_id"]: clip for clip in clips}
+    same = (clip["clip_id"] in now and is_same_truth(clip, now[clip["clip_id"]]) for clip in scored)
+    other = {clip["clip_id"] for clip, is_same in zip(scored, same, strict=True) if not is_same}
     text = (
         f"{len(other)} of {len(clips)} test clips are drawn otherwise now than when arms were scored: trivial predictors, anchors"
         " and videos are of the new ones; fresh=true scores all alike"

@@ -41,8 +41,9 @@ def study_clips(study: StudyFile, states: Sequence[tuple[ArmRun, ArmState]], out
             video = f"samples/{clip.clip_id[0]}.mp4"
             columns = photos(study, clip, shown) | maps(clip, wanted, titles) | outcomes(study, clip, shown)
             write_video(output / video, tile_columns(columns), fps=4)
-        name, subject, truth = clip.clip_id[0], clip.subject[0], true_clip(clip).truth_digest
-        entries.append(ClipInfo(clip_id=name, subject=subject, azimuths=azimuths_of(clip), truth=truth, video=video))
+        name, subject, known_by = clip.clip_id[0], clip.subject[0], true_clip(clip).truth_print
+        azimuths = azimuths_of(clip)
+        entries.append(ClipInfo(clip_id=name, subject=subject, azimuths=azimuths, video=video, **known_by.record()))
     return entries
 
 

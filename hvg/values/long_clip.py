@@ -8,6 +8,7 @@ from torch import Tensor
 
 from hvg.values.scored_clip import ScoredClip
 from hvg.values.tensors import change
+from hvg.values.truth_print import TruthPrint
 
 # Bytes of 8-bit pictures, of all views and of prediction, truth and mask together, above which a clip is not held whole,
 # and of a piece of one that is not. Metrics take several times that while they look at a piece.
@@ -29,7 +30,7 @@ def frames_in_piece(bytes_per_frame: int) -> int:
 class LongClip:
     """A clip too large to hold in memory: its facts, and how it is read; every frame of it is valid.
 
-    grid: (V, T). size: (height, width) of the truth. truth_digest, note: as of ``ScoredClip``. read: ``read(views)`` opens the
+    grid: (V, T). size: (height, width) of the truth. truth_print, note: as of ``ScoredClip``. read: ``read(views)`` opens the
     files of these views and gives the clip in pieces, in order.
     """
 
@@ -37,7 +38,7 @@ class LongClip:
     subject: str
     grid: tuple[int, int]
     size: tuple[int, int]
-    truth_digest: str
+    truth_print: TruthPrint
     note: str
     read: Callable[[Sequence[int]], Iterator[ScoredClip]]
 

@@ -1,10 +1,8 @@
 """Scored clip: a clip that a model made, and what is known of the truth, as metrics see it."""
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cache
-from itertools import chain
 from typing import Any, Literal, get_args
 
 import torch
@@ -17,6 +15,7 @@ from hvg.core.required import required
 from hvg.values.body import BodyMotion
 from hvg.values.cameras import Cameras
 from hvg.values.clip import ClipBatch, Reference
+from hvg.values.truth_print import TruthPrint, print_of
 
 # Regions of a dressed person. The head has neck and hair; collar bones are of the torso, hips of the limbs; loose is what hangs
 # free of the body, a skirt or the lower half of a coat.
@@ -101,9 +100,9 @@ class ScoredClip:
         return views, frames
 
     @property
-    def truth_digest(self) -> str:
-        """Hexadecimal digest of the true frames that are scored: their size, which are valid, and every value."""
-        return digest_of_truth(tuple(self.truth.shape), self.valid, [self.truth])
+    def truth_print(self) -> TruthPrint:
+        """What the true frames that are scored are known by."""
+        return print_of(self.truth.shape, self.valid, [self.truth])
 
     def require(self, names: Iterable[str]) -> None:
         """Raises: NotAvailable naming the fields that are None."""
@@ -143,14 +142,6 @@ class ScoredClip:
         """The same clip on another device, with its geometry."""
         moved, surface = _moved(replace(self, surface=None), device), self.surface
         return moved if surface is None else moved.with_surface(lambda: surface().to(device))
-
-
-def digest_of_truth(shape: tuple[int, ...], valid: Tensor, pixels: Iterable[Tensor]) -> str:
-    """Digest for ``ScoredClip.truth_digest``, of true frames of ``shape`` (V, T, 3, H, W) that come one by one."""
-    digest = hashlib.blake2b(str(shape).encode(), digest_size=8)
-    for x in chain([valid], pixels):
-        digest.update(x.cpu().contiguous().numpy().data)
-    return digest.hexdigest()
 
 
 def _moved(value: Any, device: torch.device | str) -> Any:

@@ -77,7 +77,7 @@ def test_the_whole_is_the_pieces(clips):
     held, long = clips
     assert [piece.grid[1] for piece in long.pieces()] == [16, 17]
     assert [piece.grid[1] for piece in long.pieces(before=1)] == [16, 18]
-    assert long.grid == held.grid and long.truth_digest == held.truth_digest
+    assert long.grid == held.grid and long.truth_print == held.truth_print
     for name in ("prediction", "truth", "alpha", "valid"):
         assert torch.equal(getattr(long.whole(), name), getattr(held, name))
         # The order in which values lie decides the order in which torch adds them up.

@@ -423,19 +423,6 @@ def test_predictions_of_clips_with_slashes_have_a_place(tmp_path):
     assert (tmp_path / "person" / "walk.npy").is_file()
 
 
-def test_the_truth_of_a_clip_has_a_digest_that_predictions_have_no_part_in():
-    frames = torch.zeros(2, 3, 3, 8, 8, dtype=torch.uint8)
-    valid = torch.ones(2, 3, dtype=torch.bool)
-    clip = ScoredClip(clip_id="clip", subject="clip", prediction=frames, truth=frames, valid=valid)
-    assert clip.truth_digest == replace(clip, prediction=frames + 1).truth_digest
-    changed = frames.clone()
-    changed[1, 2, 0, 3, 3] = 1
-    fewer = replace(clip, truth=frames[:, :1], prediction=frames[:, :1], valid=valid[:, :1])
-    padded = replace(clip, valid=torch.tensor([[True, True, False]] * 2))
-    others = [other.truth_digest for other in (replace(clip, truth=changed), fewer, padded)]
-    assert len({clip.truth_digest, *others}) == 4
-
-
 # --- a protocol's name ---
 
 
