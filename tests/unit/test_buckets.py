@@ -29,7 +29,7 @@ from hvg.testing import tiny_batch
 from hvg.train.run import train
 from hvg.values.buckets import Bucket, Group, evaluated_size, groups, places, unfit
 from hvg.values.cameras import project
-from hvg.values.clip import ClipBatch
+from hvg.values.clip import CLOSE_UPS, ClipBatch
 from hvg.values.packed import unpacked
 from hvg.values.resized import resize_clip
 
@@ -39,14 +39,15 @@ SIZES = [(1, 4, 128, 96)] * 4 + [(1, 4, 96, 128)] * 2 + [(2, 2, 64, 64)]
 
 
 def noise_clip(name: str, views: int, frames: int, height: int, width: int) -> ClipBatch:
-    """A clip of noise of any size, its photo too; hands have one size in all clips."""
+    """A clip of noise of any size, its photo too; close-ups have one size in all clips."""
     clip = tiny_batch(1, views, frames, size=max(height, width))
     clip = resize_clip(replace(clip, clip_id=(name,), subject=(name,)), (height, width))
     levels = torch.randint(256, (1, views, frames, 3, height, width), generator=generator("noise", name))
     pictures = frames_from_uint8(levels)
     alpha = torch.ones(1, views, frames, 1, height, width)
-    photo, hands = replace(clip.reference, frames=pictures[:, 0, :1]), clip.driving_hands[..., :16, :16]
-    return replace(clip, frames=pictures, alpha=alpha, reference=photo, driving_hands=hands)
+    photo = replace(clip.reference, frames=pictures[:, 0, :1])
+    near = {name: getattr(clip, name)[..., :16, :16] for name in CLOSE_UPS}
+    return replace(clip, frames=pictures, alpha=alpha, reference=photo, **near)
 
 
 # --- the settings ---

@@ -40,7 +40,8 @@ def smooth_clip(index: int = 0, opaque: bool = False) -> ClipBatch:
     photo = replace(clip.reference, frames=frames[:, 0, :1], alpha=alpha[:, 0, :1])
     maps = {"map-0": torch.rand(1, 2, 3, 3, 32, 32)}
     named = {"clip_id": (f"clip{index}",), "subject": (f"person{index}",)}
-    driving = {"driving": frames[:, 0], "driving_hands": frames.transpose(1, 2)}
+    hands = frames.transpose(1, 2)
+    driving = {"driving": frames[:, 0], "driving_hands": hands, "driving_face": hands[:, :, :1]}
     return replace(clip, frames=frames, alpha=alpha, reference=photo, signals=maps, **driving, **named)
 
 

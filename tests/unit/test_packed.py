@@ -18,7 +18,7 @@ from hvg.parts.observed import ObservedClips
 from hvg.parts.scene import Fit
 from hvg.testing import tiny_batch
 from hvg.values.buckets import Bucket, alike
-from hvg.values.clip import ClipBatch
+from hvg.values.clip import DRIVING_FIELDS, ClipBatch
 from hvg.values.packed import unpacked
 from hvg.values.tensors import tensors_of
 
@@ -53,6 +53,7 @@ def clip(index: int, size: int = 32) -> ClipBatch:
         alpha=alpha_from_uint8(levels(1, VIEWS, FRAMES, 1, size, size)),
         driving=frames_from_uint8(levels(1, FRAMES, 3, size, size)),
         driving_hands=frames_from_uint8(levels(1, FRAMES, 2, 3, 16, 16)),
+        driving_face=frames_from_uint8(levels(1, FRAMES, 1, 3, 24, 24)),
         reference=photo,
         signals={key: signal_from_uint8(x) for key, x in maps.items()},
     )
@@ -72,8 +73,8 @@ def assert_same_bits(a: ClipBatch, b: ClipBatch) -> None:
 
 def pictures_of(batch: ClipBatch) -> list[torch.Tensor]:
     photo = batch.reference
-    hands = batch.driving_hands
-    return [batch.frames, batch.alpha, batch.driving, hands, photo.frames, photo.alpha, *batch.signals.values()]
+    driving = [getattr(batch, name) for name in DRIVING_FIELDS]
+    return [batch.frames, batch.alpha, *driving, photo.frames, photo.alpha, *batch.signals.values()]
 
 
 def test_every_level_becomes_the_number_that_it_stands_for():

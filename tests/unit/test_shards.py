@@ -46,6 +46,7 @@ def clip(seed: int = 0) -> ClipBatch:
         reference=reference,
         driving=None if batch.driving is None else frames_from_uint8(frames_to_uint8(batch.driving)),
         driving_hands=frames_from_uint8(frames_to_uint8(batch.driving_hands)),
+        driving_face=frames_from_uint8(frames_to_uint8(batch.driving_face)),
         signals={"map": signal_from_uint8(signal_to_uint8(torch.rand(*batch.grid, 4, 16, 16) * 2 - 1))},
     )
 
