@@ -39,7 +39,8 @@ def study_clips(study: StudyFile, states: Sequence[tuple[ArmRun, ArmState]], out
         video = None
         if index < study.videos:
             video = f"samples/{clip.clip_id[0]}.mp4"
-            columns = photos(study, clip, shown) | maps(clip, wanted, titles) | outcomes(study, clip, shown)
+            drawn, made = maps(clip, wanted, titles), outcomes(study, clip, shown)
+            columns = photos(study, clip, shown) | beside(drawn, made) | made
             write_video(output / video, tile_columns(columns), fps=4)
         name, subject, known_by = clip.clip_id[0], clip.subject[0], true_clip(clip).truth_print
         azimuths = azimuths_of(clip)
@@ -66,6 +67,11 @@ def maps(clip: ClipBatch, parts: Mapping[str, Conditioner], titles: Mapping[str,
         for key, title in titles.items()
         for name, image in parts[key].signal_images(clip.signals[key][0]).items()
     }
+
+
+def beside(drawn: Mapping[str, Tensor], made: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The maps ``drawn``, by labels that none of the results ``made`` has: an arm may be called as its map is."""
+    return {f"{label} map" if label in made else label: image for label, image in drawn.items()}
 
 
 def photos(study: StudyFile, clip: ClipBatch, shown: Sequence[ArmRun]) -> dict[str, Tensor]:

@@ -20,7 +20,7 @@ from hvg.parts.as_seen import photos_as_seen
 from hvg.sample.videos import Request, control_maps
 from hvg.study.plan import ArmRun
 from hvg.study.study_file import StudyFile
-from hvg.study.videos import map_titles, maps, photos
+from hvg.study.videos import beside, map_titles, maps, photos
 from hvg.testing import build, tiny_batch, tiny_context
 
 # People stand off the middle, so that an alignment moves them.
@@ -182,6 +182,14 @@ def test_a_map_that_arms_share_is_shown_once():
     shared = {"a": ["bone_map-1"], "b": ["bone_map-1"], "c": []}
     assert map_titles(shared) == {"bone_map-1": "bone map"}
     assert map_titles({"a": ["hvg-1"], "b": ["hvg-2"]}) == {"hvg-1": "a:", "hvg-2": "b:"}
+
+
+def test_a_map_and_an_arm_of_one_name_are_both_shown():
+    drawn, made = (
+        {"SMPL depth": torch.zeros(1), "mask": torch.ones(1)},
+        {"truth": torch.ones(1), "SMPL depth": torch.ones(1)},
+    )
+    assert [*beside(drawn, made)] == ["SMPL depth map", "mask"] and not beside(drawn, made).keys() & made.keys()
 
 
 def test_a_thing_is_called_the_same_everywhere():
