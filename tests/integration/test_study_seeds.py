@@ -79,7 +79,13 @@ def test_a_seed_at_a_time_is_kept_and_merged_without_any_run(tiny, cache, tmp_pa
 
     # Truth that is another, by one clip, is not merged.
     path = kept_folder(study, 1) / "results.json"
-    path.write_text(path.read_text().replace(merged["clips"][0]["truth"], "0" * 16))
+    kept = json.loads(path.read_text())
+    rounded, other = kept["clips"][0] | {"truth": "0" * 16}, [x + 1 for x in kept["clips"][0]["truth_sketch"]]
+    # One that was rounded otherwise is.
+    path.write_text(json.dumps(kept | {"clips": [rounded, *kept["clips"][1:]]}))
+    assert run(["study", str(study), "merge=true"]) == 0
+    path.write_text(json.dumps(kept | {"clips": [rounded | {"truth_sketch": other}, *kept["clips"][1:]]}))
+    capsys.readouterr()
     assert run(["study", str(study), "merge=true"]) == 1
     assert (
         "seed 1 was not measured as seed 0: arm single: 1 of 2 clips were scored against other"
