@@ -18,15 +18,14 @@ from hvg.core.errors import HvgError
 from hvg.core.files import whole_file
 from hvg.core.sources import source_digest
 
+# Names of files that are kept: of what made them, and of what they hold; once of both in one.
+_OWN = re.compile(r"[0-9a-f]{16}(-[0-9a-f]{16})?\.safetensors")
+
 
 def kept_folder(variable: str, usual: str) -> Path | None:
     """The folder that an environment variable names, or the usual one; None where that is empty."""
     named = os.environ.get(variable, usual)
     return Path(named).expanduser() if named else None
-
-
-# Names of files that are kept: of what made them, and of what they hold; once of both in one.
-_OWN = re.compile(r"[0-9a-f]{16}(-[0-9a-f]{16})?\.safetensors")
 
 
 class KeptTensors:

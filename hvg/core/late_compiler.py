@@ -1,6 +1,7 @@
 """PyTorch's compiler is imported by what compiles, not by what is loaded beside it."""
 
 import sys
+from typing import Any, cast
 
 COMPILER = "torch._dynamo"
 
@@ -15,7 +16,7 @@ def import_diffusers() -> None:
     if COMPILER in sys.modules or "diffusers.utils" in sys.modules:
         return
     # None: whoever imports it is told that it is missing, as long as it stands there.
-    sys.modules[COMPILER] = None  # pyright: ignore[reportArgumentType]
+    cast("dict[str, Any]", sys.modules)[COMPILER] = None
     try:
         import diffusers.utils  # noqa: F401  # pyright: ignore[reportUnusedImport]
     finally:

@@ -24,7 +24,8 @@ SAME = 1 / 12
 class TruthPrint:
     """digest: hexadecimal, of the size of true frames, which are valid, and every value. sketch: ``SKETCH`` projections of the
     values on random signs, divided by the root of their number: the mean square difference of two sketches estimates that of
-    the frames, in squared levels of 255 (Johnson and Lindenstrauss, 1984; signs: Achlioptas, 2003).
+    the frames, in squared levels of 255 (Johnson and Lindenstrauss, 1984; signs: Achlioptas, 2003). Frames that are not valid
+    have no part in it, so that it also says which are.
     """
 
     digest: str
@@ -42,15 +43,15 @@ def print_of(shape: Sequence[int], valid: Tensor, pixels: Iterable[Tensor]) -> T
     """
     digest = hashlib.blake2b(str(tuple(shape)).encode(), digest_size=8)
     digest.update(valid.cpu().contiguous().numpy().data)
-    projected, count = torch.zeros(SKETCH, dtype=torch.float64), 0
+    projected, places = torch.zeros(SKETCH, dtype=torch.float64), enumerate(valid.flatten().tolist())
     signs = _signs(math.prod(shape[-3:]))
     for x in pixels:
         some = x.cpu().contiguous()
         digest.update(some.numpy().data)
         for frame in some.flatten(0, -4):
-            own = _signs_of_frame(count)
-            projected += own * (signs @ (frame.flatten().float() - 127.5)).double()
-            count += 1
+            index, is_valid = next(places)
+            if is_valid:
+                projected += _signs_of_frame(index) * (signs @ (frame.flatten().float() - 127.5)).double()
     sketch = projected / math.sqrt(max(1, math.prod(shape)))
     return TruthPrint(digest.hexdigest(), tuple(round(value, 4) for value in sketch.tolist()))
 

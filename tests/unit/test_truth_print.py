@@ -66,6 +66,11 @@ def test_frames_are_the_same_but_for_rounding(frames, same):
     assert is_same_truth(ours, theirs) is is_same_truth(theirs, ours) is same
 
 
+def test_frames_of_which_others_are_valid_are_not_the_same():
+    padded = torch.tensor([[True, True, True], [True, True, False]])
+    assert not is_same_truth(record(FRAMES), record(FRAMES, padded))
+
+
 def test_the_sketch_tells_how_far_frames_are_apart():
     """Averaged over clips, for one estimate is right but for a half."""
     ratios = []
@@ -85,6 +90,6 @@ def test_records_that_do_not_say_all_are_compared_by_what_they_say():
     assert not is_same_truth(ours, bare) and not is_same_truth(bare, ours)
 
 
-def test_clips_of_another_kind_have_prints():
+def test_clips_of_other_people_have_other_prints():
     prints = [clip.truth_print for clip in tiny_scored_clips()]
     assert len({x.digest for x in prints}) == len(prints)
